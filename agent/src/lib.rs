@@ -1,0 +1,1 @@
+//! The process on a VM or a server.

@@ -1,0 +1,1 @@
+//! The resources that people write, and the answers of the REST API.

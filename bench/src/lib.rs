@@ -1,0 +1,1 @@
+//! Load generator: closed and open loop, HDR histograms, JSON.

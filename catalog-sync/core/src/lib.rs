@@ -1,0 +1,1 @@
+//! Sans-IO intake of service sources: ownership, conflicts, debounce, bounds.

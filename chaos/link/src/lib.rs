@@ -1,0 +1,1 @@
+//! A link between two gateways as a user-space UDP relay.

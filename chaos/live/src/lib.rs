@@ -1,0 +1,1 @@
+//! Starts, ends, loads and watches real processes.

@@ -1,0 +1,1 @@
+//! A deterministic world of virtual time for the cores, and its oracles.

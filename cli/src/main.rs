@@ -1,0 +1,3 @@
+//! The one binary, `meshfed`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Sans-IO replication: epochs, revisions, snapshots, tombstones, leases.

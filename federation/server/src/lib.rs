@@ -1,0 +1,1 @@
+//! The federation process: gRPC, REST, store, certificate authority.

@@ -1,0 +1,1 @@
+//! Protobuf messages, generated code, and `convert`, where protobuf meets the model.

@@ -1,0 +1,1 @@
+//! Sans-IO data path: attempts, liveness, paths, placement, admission.

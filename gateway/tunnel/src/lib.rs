@@ -1,0 +1,1 @@
+//! The tunnel as a shell: QUIC endpoints, streams, probes, copying.

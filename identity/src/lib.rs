@@ -1,0 +1,1 @@
+//! SPIFFE certificates, verifiers, bundles, invites and tokens.

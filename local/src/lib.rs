@@ -1,0 +1,1 @@
+//! VIP listeners, the SOCKS5 and HTTP CONNECT port, and DNS.

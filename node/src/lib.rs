@@ -1,0 +1,1 @@
+//! What gateways and agents have in common.

@@ -1,0 +1,1 @@
+//! Shared by the shells: drain, signals, health, telemetry, files, clock.

@@ -1,0 +1,1 @@
+//! Topology files: schema, checks, plan.
