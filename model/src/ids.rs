@@ -120,7 +120,8 @@ fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
 
 fn parse_hex16(what: &'static str, value: &str) -> Result<[u8; 16], InvalidId> {
     let bad = || InvalidId::new(what, value, "it must be 32 hexadecimal digits");
-    if value.len() != 32 || !value.is_ascii() {
+    // `from_str_radix` would take a sign, so the digits are checked first.
+    if value.len() != 32 || !value.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(bad());
     }
     let mut bytes = [0; 16];
