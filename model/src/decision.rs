@@ -106,12 +106,28 @@ pub struct Reason {
     pub pick: String,
 }
 
+/// Words for the distance of a tier from the caller; the only ones that [`TierReason::distance`] takes.
+pub mod distance {
+    /// Same zone of this site.
+    pub const SAME_ZONE: &str = "same zone";
+    /// Same region of this site.
+    pub const SAME_REGION: &str = "same region";
+    /// This site, but another region, or the region of one of the two is not known.
+    pub const SAME_SITE: &str = "same site";
+    /// Same region of another site.
+    pub const SAME_REGION_OTHER_SITE: &str = "same region of another site";
+    /// Another region of another site.
+    pub const OTHER_REGION: &str = "other region";
+    /// All of them, nearest first.
+    pub const ALL: [&str; 5] = [SAME_ZONE, SAME_REGION, SAME_SITE, SAME_REGION_OTHER_SITE, OTHER_REGION];
+}
+
 /// One tier.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TierReason {
     /// Its groups.
     pub groups: Vec<GroupReason>,
-    /// Its distance, in words ("same zone", "other region").
+    /// Its distance; one of [`distance::ALL`].
     pub distance: &'static str,
     /// Healthy endpoints.
     pub healthy: u32,

@@ -24,6 +24,8 @@ pub enum NodeKind {
 }
 
 /// From a node to its federation.
+// Messages are made one at a time and moved once; a box would only be one more allocation.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeMessage {
     /// First message.

@@ -33,7 +33,8 @@ pub struct Group {
     pub declared_total: Option<u32>,
     /// Sum of the weights of the healthy endpoints.
     pub capacity: u64,
-    /// The endpoints themselves; present for groups of the own site only.
+    /// The endpoints themselves; present for groups of the own site, and of peers for headless services, whose
+    /// endpoints are known by name.
     pub endpoints: Vec<Endpoint>,
 }
 

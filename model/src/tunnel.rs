@@ -30,6 +30,8 @@ pub struct StreamHeader {
 pub const HOPS_MAX: u8 = 5;
 
 /// What a stream is for.
+// Nearly every stream is of the large kind.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamKind {
     /// One TCP connection of a service.
@@ -104,4 +106,7 @@ pub struct Probe {
     pub heard_count: u64,
     /// The speaker takes no new streams.
     pub draining: bool,
+    /// The speaker misses packets of the other side, which answers at once instead of at its next turn. An answer
+    /// does not ask, unless its own speaker misses packets too; so two sides never answer each other for ever.
+    pub asks: bool,
 }
