@@ -1,0 +1,85 @@
+//! Many streams, and large ones beside small ones.
+
+use crate::support::{accepted_stream, header, incoming, locality, pair, soon};
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_streams_are_open_at_a_time() {
+    const STREAMS: usize = 1_000;
+    let pair = pair().await;
+    let accepted = pair.accepted.clone();
+    let server = tokio::spawn(async move {
+        let mut echoes = JoinSet::new();
+        for _ in 0..STREAMS {
+            let incoming = incoming(&accepted).await;
+            let stream =
+                incoming.accept("vm-1".parse().expect("valid"), locality("eu")).await.expect("accepts");
+            echoes.spawn(async move {
+                let (mut read, mut write) = tokio::io::split(stream);
+                tokio::io::copy(&mut read, &mut write).await.expect("copies");
+                write.shutdown().await.expect("ends");
+            });
+        }
+        while let Some(ended) = echoes.join_next().await {
+            ended.expect("no panic");
+        }
+    });
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        let mut opened = pair.dialled.open(&header(), Bytes::new()).await.expect("opens");
+        soon("an answer", opened.answer()).await.expect("an answer");
+        streams.push(opened.into_stream());
+    }
+    assert_eq!(pair.dialled.load().streams, STREAMS as u32);
+    let mut asks = JoinSet::new();
+    for (at, mut stream) in streams.into_iter().enumerate() {
+        asks.spawn(async move {
+            let sent = format!("stream {at}");
+            stream.write_all(sent.as_bytes()).await.expect("writes");
+            stream.shutdown().await.expect("ends");
+            let mut got = String::new();
+            stream.read_to_string(&mut got).await.expect("reads");
+            assert_eq!(got, sent);
+        });
+    }
+    while let Some(ended) = soon("an echo", asks.join_next()).await {
+        ended.expect("no panic");
+    }
+    soon("the server's end", server).await.expect("no panic");
+    assert_eq!(pair.dialled.load().streams, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_exchange_finishes_beside_a_large_one_that_does_not() {
+    let pair = pair().await;
+    let (mut bulk, bulk_sink) = accepted_stream(&pair).await;
+    let sink = tokio::spawn(async move {
+        let mut bulk_sink = bulk_sink;
+        tokio::io::copy(&mut bulk_sink, &mut tokio::io::sink()).await
+    });
+    let source = tokio::spawn(async move {
+        let block = vec![1; 64 << 10];
+        while bulk.write_all(&block).await.is_ok() {}
+    });
+    soon("a bulk stream", async {
+        while pair.dialled.load().bulk == 0 || pair.accepted.load().bulk == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    for _ in 0..20 {
+        let (mut west, mut east) = accepted_stream(&pair).await;
+        west.write_all(b"ping").await.expect("writes");
+        let mut four = [0; 4];
+        soon("ping", east.read_exact(&mut four)).await.expect("reads");
+        east.write_all(b"pong").await.expect("writes");
+        soon("pong", west.read_exact(&mut four)).await.expect("reads");
+    }
+    assert_eq!(pair.dialled.load().bulk, 1);
+    source.abort();
+    let _ = source.await;
+    soon("the sink's end", sink).await.expect("no panic").expect_err("reset");
+    assert_eq!(pair.dialled.load().bulk, 0);
+}

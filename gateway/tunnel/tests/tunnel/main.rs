@@ -1,0 +1,9 @@
+//! The tunnel on loopback, with real QUIC. Outcomes are asserted, never durations.
+
+mod closes;
+mod failover;
+mod handshake;
+mod load;
+mod originate;
+mod streams;
+mod support;
