@@ -75,7 +75,11 @@ struct Request {
     keepalive: bool,
 }
 
-async fn connection(mut stream: TcpStream, identity: &Identity, stop: &CancellationToken) -> std::io::Result<()> {
+async fn connection(
+    mut stream: TcpStream,
+    identity: &Identity,
+    stop: &CancellationToken,
+) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = Vec::with_capacity(1024);
     loop {
@@ -233,7 +237,10 @@ mod tests {
     async fn a_body_comes_back() {
         let (address, ..) = start().await;
         let mut stream = TcpStream::connect(address).await.expect("listening");
-        stream.write_all(b"POST /x HTTP/1.1\r\nContent-Length: 4\r\nConnection: close\r\n\r\nping").await.expect("sent");
+        stream
+            .write_all(b"POST /x HTTP/1.1\r\nContent-Length: 4\r\nConnection: close\r\n\r\nping")
+            .await
+            .expect("sent");
         let mut text = String::new();
         stream.read_to_string(&mut text).await.expect("answered");
         assert!(text.ends_with("\r\n\r\nping"), "{text}");

@@ -45,12 +45,14 @@ impl Target {
     /// # Errors
     /// Says which part is wrong.
     pub fn from_url(url: &str) -> Result<Self, String> {
-        let rest = url.strip_prefix("http://").ok_or_else(|| format!("`{url}` does not begin with http://"))?;
+        let rest =
+            url.strip_prefix("http://").ok_or_else(|| format!("`{url}` does not begin with http://"))?;
         let (authority, path) = match rest.find('/') {
             Some(at) => (&rest[..at], &rest[at..]),
             None => (rest, "/"),
         };
-        let with_port = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
+        let with_port =
+            if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
         let address = with_port.parse().map_err(|_| {
             format!("`{authority}` is not IP:PORT; resolve names first, so that lookups are not measured")
         })?;
@@ -63,7 +65,8 @@ impl Target {
 
     fn request(&self) -> Vec<u8> {
         let connection = if self.keepalive { "keep-alive" } else { "close" };
-        format!("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: {connection}\r\n\r\n", self.path, self.host).into_bytes()
+        format!("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: {connection}\r\n\r\n", self.path, self.host)
+            .into_bytes()
     }
 }
 
@@ -185,8 +188,10 @@ impl Reader<'_> {
         if version != "HTTP/1.1" && version != "HTTP/1.0" {
             return Err(Cause::Malformed("no HTTP/1.1 status line"));
         }
-        let status =
-            words.next().and_then(|w| w.parse().ok()).ok_or(Cause::Malformed("no status code in the status line"))?;
+        let status = words
+            .next()
+            .and_then(|w| w.parse().ok())
+            .ok_or(Cause::Malformed("no status code in the status line"))?;
         let mut head =
             Head { status, site: Arc::from(""), length: Length::UntilClosed, close: version == "HTTP/1.0" };
         let mut total = status_line.len();
@@ -307,9 +312,12 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_is_complete_when_its_length_says_so() {
-        let answer = ask(b"HTTP/1.1 200 OK\r\nX-Site: west\r\nContent-Length: 5\r\n\r\nhello").await.expect("complete");
+        let answer = ask(b"HTTP/1.1 200 OK\r\nX-Site: west\r\nContent-Length: 5\r\n\r\nhello")
+            .await
+            .expect("complete");
         assert_eq!((answer.status, &*answer.site, answer.body_bytes), (200, "west", 5));
-        let answer = ask(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n");
+        let answer =
+            ask(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n");
         assert_eq!(answer.await.expect("complete").body_bytes, 5);
         let answer = ask(b"HTTP/1.1 200 OK\r\n\r\nuntil the end").await.expect("complete");
         assert_eq!(answer.body_bytes, 13);
@@ -362,7 +370,10 @@ mod tests {
     #[test]
     fn a_url_needs_an_address() {
         let target = Target::from_url("http://127.64.0.7:8080/cart?x=1").expect("valid");
-        assert_eq!((target.address.to_string().as_str(), target.path.as_str()), ("127.64.0.7:8080", "/cart?x=1"));
+        assert_eq!(
+            (target.address.to_string().as_str(), target.path.as_str()),
+            ("127.64.0.7:8080", "/cart?x=1")
+        );
         assert_eq!(Target::from_url("http://127.0.0.1").expect("valid").address.port(), 80);
         for bad in ["https://127.0.0.1/", "http://cart.shop/", "127.0.0.1:80", "http://127.0.0.1/a b"] {
             assert!(Target::from_url(bad).is_err(), "{bad}");

@@ -316,7 +316,8 @@ mod tests {
         let samples = closed_loop(target, 3, Duration::from_millis(300), stop).await.expect("good workers");
         assert!(samples.len() > 10);
         for sample in &samples {
-            let open = samples.iter().filter(|s| s.started <= sample.started && sample.started < s.ended).count();
+            let open =
+                samples.iter().filter(|s| s.started <= sample.started && sample.started < s.ended).count();
             assert!(open <= 3, "{open} were open at once");
         }
     }

@@ -10,10 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Sends GET requests and prints what became of them, as JSON.
 #[derive(Debug, Parser)]
-#[command(
-    version,
-    before_help = "Example: meshfed-bench http://127.64.0.7:8080/ --rate 200 --seconds 10"
-)]
+#[command(version, before_help = "Example: meshfed-bench http://127.64.0.7:8080/ --rate 200 --seconds 10")]
 struct Args {
     /// Where to: `http://IP:PORT/PATH`.
     url: String,

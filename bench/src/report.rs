@@ -97,7 +97,8 @@ pub struct Latency {
 ///
 /// `samples` are ordered by index, as the loops return them; `kills` are all that happened in the run.
 pub fn report(samples: &[Sample], phases: &[Phase], kills: &[Kill]) -> Report {
-    let mut completions: Vec<Duration> = samples.iter().filter(|s| s.is_complete()).map(|s| s.ended).collect();
+    let mut completions: Vec<Duration> =
+        samples.iter().filter(|s| s.is_complete()).map(|s| s.ended).collect();
     completions.sort_unstable();
     let phases: Vec<PhaseReport> =
         phases.iter().map(|phase| phase_report(samples, &completions, phase, kills)).collect();
@@ -124,7 +125,8 @@ fn phase_report(samples: &[Sample], completions: &[Duration], phase: &Phase, kil
         latency: Latency::default(),
         failures: BTreeMap::new(),
     };
-    let mut latency = Histogram::<u64>::new_with_bounds(1, LATENCY_MAX_MICROS, 3).expect("constant, valid bounds");
+    let mut latency =
+        Histogram::<u64>::new_with_bounds(1, LATENCY_MAX_MICROS, 3).expect("constant, valid bounds");
     for sample in own {
         match &sample.outcome {
             Outcome::Complete { site } => {
@@ -256,7 +258,10 @@ mod tests {
     fn a_report_survives_json() {
         let before = report(&[done(0, 0, 5, "west")], &[phase("a", 0..1)], &[]);
         let text = serde_json::to_string(&before).expect("serializes");
-        assert!(text.starts_with(r#"{"requests":1,"failed":0,"in_flight":0,"longest_gap_ms":5,"phases":["#), "{text}");
+        assert!(
+            text.starts_with(r#"{"requests":1,"failed":0,"in_flight":0,"longest_gap_ms":5,"phases":["#),
+            "{text}"
+        );
         assert_eq!(serde_json::from_str::<Report>(&text).expect("parses"), before);
     }
 }

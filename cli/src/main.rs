@@ -1,3 +1,7 @@
-//! The one binary, `meshfed`.
+//! `meshfed`
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    meshfed::run(std::env::args_os())
+}

@@ -8,9 +8,10 @@ use crate::ids::{Incarnation, SiteUid};
 /// What a consumer holds of an origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
-    /// Position of the last batch that was applied whole.
+    /// Last position that was heard of.
     pub version: Version,
-    /// Digest over the held entries (see the digest rules in docs/protocol.md).
+    /// Digest over the held entries (see the digest rules in docs/protocol.md). All zeros, the digest of nothing: they
+    /// are not whole at that position, and a snapshot is needed.
     pub digest: [u8; 32],
 }
 

@@ -64,6 +64,8 @@ pub enum NodeMessage {
         /// By service and the site that serves them.
         open: Vec<(ServiceName, SiteId, u32)>,
     },
+    /// All that is wrong at the node itself, each with the way out; sent on change, and every second.
+    Problems(Vec<String>),
     /// Something that an operator would note and only the node can see.
     Event(NodeEvent),
 }

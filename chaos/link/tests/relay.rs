@@ -30,7 +30,11 @@ async fn client(ip: &str, relay: &Relay) -> UdpSocket {
 }
 
 async fn through(target: SocketAddr, link: &Link) -> Relay {
-    let source = Source { address: "127.0.0.1".parse().expect("valid"), link: link.clone(), direction: Direction::Forth };
+    let source = Source {
+        address: "127.0.0.1".parse().expect("valid"),
+        link: link.clone(),
+        direction: Direction::Forth,
+    };
     let config = Config { listen: "127.0.0.1:0".parse().expect("valid"), target, sources: vec![source] };
     Relay::bind(config).await.expect("a free port")
 }
@@ -132,7 +136,8 @@ async fn each_source_has_a_link_and_a_socket_of_its_own() {
     let mut seen = Vec::new();
     let mut buffer = [0; 8];
     for _ in 0..2 {
-        let (length, from) = timeout(LONG, target.recv_from(&mut buffer)).await.expect("in time").expect("received");
+        let (length, from) =
+            timeout(LONG, target.recv_from(&mut buffer)).await.expect("in time").expect("received");
         assert!(!seen.iter().any(|(_, other)| *other == from), "two sources share a socket");
         seen.push((buffer[..length].to_vec(), from));
     }
@@ -156,7 +161,8 @@ async fn a_target_may_die_and_come_back() {
     let target = UdpSocket::bind(address).await.expect("free again");
     let mut buffer = [0; 64];
     socket.send(b"back").await.expect("sent");
-    let (length, from) = timeout(LONG, target.recv_from(&mut buffer)).await.expect("in time").expect("received");
+    let (length, from) =
+        timeout(LONG, target.recv_from(&mut buffer)).await.expect("in time").expect("received");
     assert_eq!(&buffer[..length], b"back");
     target.send_to(b"yes", from).await.expect("sent");
     let length = timeout(LONG, socket.recv(&mut buffer)).await.expect("in time").expect("received");

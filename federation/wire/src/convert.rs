@@ -49,6 +49,8 @@ pub mod limits {
     pub const PATHS_MAX: usize = 16_384;
     /// Services and sites with open streams on one node.
     pub const STREAMS_MAX: usize = 65_536;
+    /// Problems that a node reports.
+    pub const PROBLEMS_MAX: usize = 64;
     /// Characters of a reason that a peer gives.
     pub const REASON_MAX: usize = 200;
     /// Characters of a longer text of the own site: problems, notes, events.

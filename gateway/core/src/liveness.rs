@@ -34,7 +34,7 @@ const JUMP_MAX: u64 = 1_024;
 /// The count begins again at most so often between two packets, so that a process that is always late still notices.
 const RESTARTS_MAX: u32 = 5;
 /// A dead connection is live again after so many probes without a miss.
-const RECOVER_PROBES: u32 = 3;
+const RECOVER_PROBES: u32 = 2;
 /// Fewer lost probes in the window are no rate of loss: at the idle rate it has ten.
 const LOST_MIN: u64 = 3;
 /// Answers to probes that ask are not sent closer together than this.
@@ -177,6 +177,11 @@ impl Liveness {
         }
         let steady = self.unheard.is_none() && now < self.silent_since + self.suspect_limit();
         self.recovered = if steady { self.recovered.saturating_add(1) } else { 0 };
+        if self.state == State::Dead {
+            // It may be coming back, which is worth finding out at once: streams wait for it.
+            self.ask_once = true;
+            self.next_send = self.next_send.min(now + self.timers.missing_interval);
+        }
         if probe.asks {
             let earliest = self.last_sent.map_or(now, |sent| sent + ANSWER_INTERVAL);
             self.next_send = self.next_send.min(earliest.max(now));

@@ -33,6 +33,8 @@ struct Connection {
     dialled: bool,
     remote: SocketAddr,
     health: Health,
+    /// Since when it has been live; counts while it is.
+    live_since: Instant,
     load: Load,
     quality: Quality,
 }
@@ -182,8 +184,9 @@ impl PathTable {
         known.connections.insert(id);
         let quality = Quality::new(now);
         let (health, load) = (Health::default(), Load::default());
-        self.connections
-            .insert(id, Connection { path: path.clone(), dialled, remote, health, load, quality });
+        let connection =
+            Connection { path: path.clone(), dialled, remote, health, live_since: now, load, quality };
+        self.connections.insert(id, connection);
         self.tend_site(&path.site, now);
         Ok(())
     }
@@ -216,6 +219,9 @@ impl PathTable {
     /// How a connection is.
     pub fn handle_health(&mut self, id: ConnectionId, health: Health, now: Instant) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
+        if connection.health.state != State::Live {
+            connection.live_since = now;
+        }
         connection.health = health;
         connection.quality.note(&health, &self.settings, now);
         let site = connection.path.site.clone();

@@ -47,6 +47,11 @@ impl From<&NodeMessage> for pb::NodeMessage {
                         })
                         .collect(),
                 }),
+                NodeMessage::Problems(problems) => Wire::Problems(pb::Problems {
+                    problems: (problems.iter().take(limits::PROBLEMS_MAX))
+                        .map(|problem| clean(problem, limits::TEXT_MAX))
+                        .collect(),
+                }),
                 NodeMessage::Event(event) => Wire::Event(pb::NodeEvent {
                     what: clean(&event.what, limits::TEXT_MAX),
                     why: clean(&event.why, limits::TEXT_MAX),
@@ -82,6 +87,11 @@ impl TryFrom<pb::NodeMessage> for NodeMessage {
                 })
                 .in_field("streams")?,
             },
+            Wire::Problems(problems) => Self::Problems(
+                list_of("problems", problems.problems, limits::PROBLEMS_MAX, |problem| {
+                    text("", problem, limits::TEXT_MAX)
+                })?,
+            ),
             Wire::Event(event) => Self::Event(NodeEvent {
                 what: text("event.what", event.what, limits::TEXT_MAX)?,
                 why: text("event.why", event.why, limits::TEXT_MAX)?,

@@ -59,6 +59,7 @@ pub fn node_message() -> impl Strategy<Value = NodeMessage> {
         (any::<u64>(), explanation())
             .prop_map(|(id, of)| NodeMessage::Explained { id, explanation: Box::new(of) }),
         vec((service(), label(), any::<u32>()), 0..4).prop_map(|open| NodeMessage::Streams { open }),
+        vec(reason(), 0..4).prop_map(NodeMessage::Problems),
         (reason(), reason()).prop_map(|(what, why)| NodeMessage::Event(NodeEvent { what, why })),
     ]
 }

@@ -4,7 +4,7 @@ use super::{Connection, ConnectionId, PathTable};
 use crate::liveness::State;
 use model::ids::{GatewayName, SiteId};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a connection carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -49,14 +49,10 @@ impl PathTable {
         if from_sibling {
             return None;
         }
-        let reaches = |gateway: &GatewayName| {
-            let view = self.siblings.get(gateway).filter(|view| !view.draining);
-            view.and_then(|view| view.peers.get(site)).is_some_and(|view| view.state.is_usable())
-        };
         let reachable: BTreeSet<GatewayName> = self
             .live_siblings()
             .map(|(gateway, _)| gateway)
-            .filter(|gateway| reaches(gateway))
+            .filter(|gateway| self.reaches(gateway, site))
             .cloned()
             .collect();
         let own = self.own.site.clone();
@@ -84,6 +80,22 @@ impl PathTable {
         let own = self.own.site.clone();
         let tried_gateways = self.gateways_of(tried);
         self.pick(&own, tried, load, &|c| !tried_gateways.contains(&c.path.gateway))
+    }
+
+    /// Whether a stream whose connection is dead could go another way to the site. Only ways that have been live for a
+    /// while count: where several connections come back after a silence, the first must not take the streams of those
+    /// that are back a moment later.
+    pub fn has_steady_way(&self, site: &SiteId, from_sibling: bool, now: Instant) -> bool {
+        let steady = |c: &Connection| takes_streams(c) && now >= c.live_since + self.settings.steady_after;
+        self.of_site(site).any(|(_, c)| steady(c))
+            || !from_sibling
+                && self.of_site(&self.own.site).any(|(_, c)| steady(c) && self.reaches(&c.path.gateway, site))
+    }
+
+    /// Whether a sibling says that it reaches the site.
+    fn reaches(&self, sibling: &GatewayName, site: &SiteId) -> bool {
+        let view = self.siblings.get(sibling).filter(|view| !view.draining);
+        view.and_then(|view| view.peers.get(site)).is_some_and(|view| view.state.is_usable())
     }
 
     fn gateways_of(&self, ids: &BTreeSet<ConnectionId>) -> BTreeSet<GatewayName> {

@@ -14,6 +14,9 @@ pub struct Settings {
     pub redial_min: Duration,
     /// Default 2 s: a gateway that comes back is found soon, and a dead one costs a packet each 2 s.
     pub redial_max: Duration,
+    /// How long a connection must have been live to count as another way for the streams of a dead one. Default 500 ms:
+    /// connections that were silent together are back within it.
+    pub steady_after: Duration,
     /// Loss or round trip must be poor for this long. Default 3 s.
     pub poor_for: Duration,
     /// Loss above this is poor, in 1/1000. Default 20.
@@ -33,6 +36,7 @@ impl Default for Settings {
             connections_max: 8,
             redial_min: Duration::from_millis(100),
             redial_max: Duration::from_secs(2),
+            steady_after: Duration::from_millis(500),
             poor_for: Duration::from_secs(3),
             poor_loss_permille: 20,
             poor_rtt_factor: 2,

@@ -290,3 +290,20 @@ fn a_path_has_a_bounded_number_of_connections() {
     table.handle_health(ConnectionId(0), dead(), now);
     assert_eq!(more(&mut table), Ok(()), "dead ones do not keep a restarted gateway out");
 }
+
+#[test]
+fn connections_that_come_back_do_not_take_each_others_streams() {
+    let (mut table, now) = table(vec![site("west", 9, &[("gw-0", 1), ("gw-1", 2)])]);
+    connect(&mut table, "west", "gw-0", 1, true, now);
+    connect(&mut table, "west", "gw-1", 2, true, now);
+    let later = now + 10 * SECOND;
+    table.handle_health(ConnectionId(1), dead(), later);
+    assert!(table.has_steady_way(&id("west"), false, later), "the other one has been live all the time");
+    table.handle_health(ConnectionId(2), dead(), later);
+    assert!(!table.has_steady_way(&id("west"), false, later));
+    let back = later + 3 * SECOND;
+    table.handle_health(ConnectionId(2), Health::default(), back);
+    assert_eq!(place(&mut table, "west", &[]), Some(2), "new streams go there at once");
+    assert!(!table.has_steady_way(&id("west"), false, back));
+    assert!(table.has_steady_way(&id("west"), false, back + SECOND));
+}

@@ -1,0 +1,15 @@
+//! Screens: from answers of the API to text, without any I/O.
+
+pub mod change;
+pub mod demo;
+pub mod drain;
+pub mod agent;
+pub mod event;
+pub mod explain;
+pub mod link;
+pub mod resource;
+pub mod service;
+pub mod status;
+pub mod style;
+pub mod table;
+pub mod words;

@@ -1,0 +1,289 @@
+//! Puts a gateway together, and takes it apart.
+
+use crate::carry::Carrier;
+use crate::door::Door;
+use crate::options::{Entry, Local, Options};
+use crate::paths::Paths;
+use crate::report;
+use crate::ways::GatewayWays;
+use anyhow::{Context, bail};
+use futures_util::future::BoxFuture;
+use gateway_core::path::Own;
+use identity::live::LiveCredentials;
+use identity::trust::TrustStore;
+use local::dns::Dns;
+use model::identity::Role;
+use model::node::NodeKind;
+use node::enroll::{self, Membership, NodeFolder};
+use node::routes::Routes;
+use node::store::ConfigStore;
+use node::stream::{self, Dial, Greeting, Io};
+use node::way_in::{self, WayIn};
+use runtime::health::{self, Health};
+use runtime::shutdown::{Shutdown, Tasks, drain_within};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+use tunnel::config::Roles;
+use tunnel::{CloseCode, Tunnel};
+
+/// Connections that wait to be served. More wait in the tunnel, which closes what it cannot hold.
+const OPENED_MAX: usize = 64;
+/// How long a gateway that leaves still answers, so that peers hear of it before its connections end.
+const GRACE: Duration = Duration::from_millis(200);
+/// How long the last packets may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// How long joining the site may take, while its federation may be starting.
+const JOIN_FOR: Duration = Duration::from_secs(30);
+
+/// A gateway that runs.
+#[derive(Debug)]
+pub struct Handle {
+    tunnel_address: SocketAddr,
+    problems: Option<way_in::Problems>,
+    ended: JoinHandle<()>,
+}
+
+impl Handle {
+    /// Where its tunnel port is bound.
+    pub fn tunnel_address(&self) -> SocketAddr {
+        self.tunnel_address
+    }
+
+    /// What programs of this host cannot reach by a virtual IP, and the way out.
+    pub fn problems(&self) -> Vec<String> {
+        self.problems.as_ref().map(|problems| problems.borrow().clone()).unwrap_or_default()
+    }
+
+    /// Waits until it has drained and ended, which begins with its shutdown.
+    pub async fn ended(self) {
+        // It only fails when the runtime goes away first, which is an end too.
+        let _ = self.ended.await;
+    }
+}
+
+/// The way to the federation: plain TCP; TLS comes inside.
+struct ByTcp(SocketAddr);
+
+impl Dial for ByTcp {
+    fn dial(&self) -> BoxFuture<'_, io::Result<Box<dyn Io>>> {
+        Box::pin(async {
+            let tcp = tokio::net::TcpStream::connect(self.0).await?;
+            tcp.set_nodelay(true)?;
+            Ok(Box::new(tcp) as Box<dyn Io>)
+        })
+    }
+}
+
+/// Starts a gateway. It serves at once from the config on disk, if there is one, and never waits for its federation;
+/// only joining does.
+///
+/// # Errors
+/// A port is taken, the folder cannot be read, or the gateway is no member of a site and cannot become one.
+pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle> {
+    let folder = NodeFolder::open(&options.folder)?;
+    let dial: Arc<dyn Dial> = Arc::new(ByTcp(options.federation));
+    let membership = membership(&options, &folder, dial.as_ref()).await?;
+    let id = membership.credentials.id().clone();
+    let Role::Gateway(name) = id.role.clone() else {
+        bail!("the certificate in {} is that of {id}, not of a gateway", options.folder.display());
+    };
+    let site = membership.reply.site.clone();
+    let credentials = LiveCredentials::new(membership.credentials.clone());
+    let trust = TrustStore::new(membership.reply.bundle.clone()).context("the bundle of the own site")?;
+    let store = ConfigStore::open(&options.folder)?;
+
+    let health = Health::new();
+    let config_ready = health.check("config");
+    // What ends last: it serves until the last stream is done.
+    let late = Shutdown::new();
+    if let Some(address) = options.health {
+        let listener = runtime::bind::bind_tcp(address, "ports.health").await?;
+        tokio::spawn(health::serve(listener, health.clone(), health::no_metrics("gateway"), late.token()));
+    }
+    let config = options.tunnel.clone().accepting(Roles::of_gateway());
+    let address = SocketAddr::new(options.address, options.port);
+    let tunnel = Tunnel::bind(address, credentials.clone(), &trust, config)?;
+
+    let routes = Routes::new(site.id.clone(), format!("gateway {name}"));
+    let (opened, connections) = mpsc::channel(OPENED_MAX);
+    let own = Own { site: site.id.clone(), uid: site.uid, gateway: name.clone() };
+    let paths = Paths::new(own, id.clone(), options.paths.clone(), tunnel.clone(), trust.clone(), opened);
+    let carrier = Carrier::new(paths.clone(), tunnel.clone(), options.federation);
+    let explainer = {
+        let routes = routes.clone();
+        Arc::new(move |request| routes.explain(&request))
+    };
+    let greeting = Greeting {
+        kind: NodeKind::Gateway,
+        tunnel_address: Some(options.advertise.unwrap_or(tunnel.local_address())),
+        locality: options.locality.clone(),
+    };
+    let (upstream, config_stream, commands) = stream::config_stream(stream::Parts {
+        dial: dial.clone(),
+        credentials: credentials.clone(),
+        trust: trust.clone(),
+        store: store.clone(),
+        greeting,
+        explainer,
+    });
+
+    let streams = Tasks::new();
+    let problems = match options.local {
+        None => None,
+        Some(local) => {
+            let range = local.range.or(membership.reply.vip_range);
+            let ways = Arc::new(GatewayWays { paths: paths.clone(), from_sibling: false });
+            let (proxy, dns) = bind_local(&local).await?;
+            let way_in = WayIn {
+                routes: routes.clone(),
+                ways,
+                store: store.clone(),
+                identity: id,
+                site: site.id.clone(),
+                locality: options.locality,
+                range,
+                vips: local.vips,
+                redirect: None,
+                proxy,
+                dns,
+                forward: local.forward,
+                tasks: streams.clone(),
+            };
+            Some(way_in::start(way_in, &shutdown))
+        }
+    };
+
+    // The config on disk counts before the first stream comes in.
+    routes.handle_config(&store.current());
+    let kept = tokio::spawn(store.clone().keep(late.clone()));
+    tokio::spawn(config_stream.run(late.clone()));
+    tokio::spawn(routes.clone().run(store.clone(), late.clone()));
+    tokio::spawn(report::follow_config(paths.clone(), tunnel.clone(), store, config_ready, late.clone()));
+    tokio::spawn(paths.clone().run(late.clone()));
+    tokio::spawn(report::tell(
+        paths.clone(),
+        routes.clone(),
+        problems.clone(),
+        upstream.clone(),
+        late.clone(),
+    ));
+    tokio::spawn(report::obey(commands, paths.clone(), carrier.clone(), upstream, shutdown.clone()));
+    tokio::spawn(enroll::keep_renewed(credentials, folder, dial, trust, late.clone()));
+    let door = Door {
+        paths: paths.clone(),
+        routes: routes.clone(),
+        limits: Arc::new(options.limits),
+        carrier,
+        streams: streams.clone(),
+    };
+    tokio::spawn(door.clone().accept(tunnel.clone()));
+    tokio::spawn(door.serve(connections));
+
+    let tunnel_address = tunnel.local_address();
+    info!(%name, site = %site.id, address = %tunnel_address, "gateway is up");
+    let leaving = Leaving { tunnel, paths, streams, limit: options.drain_timeout, late, kept };
+    let ended = tokio::spawn(async move {
+        shutdown.begun().await;
+        leaving.leave().await;
+    });
+    Ok(Handle { tunnel_address, problems, ended })
+}
+
+async fn bind_local(local: &Local) -> anyhow::Result<(Option<TcpListener>, Option<Dns>)> {
+    let proxy = match local.proxy {
+        None => None,
+        Some(address) => Some(runtime::bind::bind_tcp(address, "ports.proxy").await?),
+    };
+    let dns = match local.dns {
+        None => None,
+        Some(address) => Some(Dns::bind(address, "ports.dns").await?),
+    };
+    Ok((proxy, dns))
+}
+
+async fn membership(options: &Options, folder: &NodeFolder, dial: &dyn Dial) -> anyhow::Result<Membership> {
+    if let Entry::Given(membership) = &options.entry {
+        folder.store(membership)?;
+        return Ok((**membership).clone());
+    }
+    if let Some(membership) = folder.membership()? {
+        return Ok(membership);
+    }
+    let Entry::Token(token) = &options.entry else {
+        bail!(
+            "{} holds no membership of a site: start the gateway with a token, from `meshfed token gateway NAME`",
+            options.folder.display()
+        );
+    };
+    if token.kind != NodeKind::Gateway {
+        bail!(
+            "this token lets an agent join; make one for a gateway with `meshfed token gateway {}`",
+            token.name
+        );
+    }
+    let advertised = options.advertise.unwrap_or(SocketAddr::new(options.address, options.port));
+    let way = dial_for(dial, JOIN_FOR).await.with_context(|| {
+        format!(
+            "the federation at {} cannot be reached, and this gateway has not joined yet",
+            options.federation
+        )
+    })?;
+    let membership = enroll::join(token, way, Some(advertised)).await?;
+    folder.store(&membership)?;
+    Ok(membership)
+}
+
+/// Dials until it succeeds, for some time: the federation may be starting.
+async fn dial_for(dial: &dyn Dial, time: Duration) -> io::Result<Box<dyn Io>> {
+    let mut backoff = runtime::backoff::Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+    let until = tokio::time::Instant::now() + time;
+    loop {
+        match dial.dial().await {
+            Ok(way) => return Ok(way),
+            Err(error) if tokio::time::Instant::now() >= until => return Err(error),
+            Err(_) => tokio::time::sleep(backoff.next_wait()).await,
+        }
+    }
+}
+
+/// What is left to wait for when a gateway leaves.
+struct Leaving {
+    tunnel: Tunnel,
+    paths: Arc<Paths>,
+    streams: Tasks,
+    limit: Duration,
+    late: Shutdown,
+    kept: JoinHandle<()>,
+}
+
+impl Leaving {
+    /// Refuses what is new, lets what is open finish, and ends.
+    async fn leave(self) {
+        self.paths.set_draining(true);
+        info!(
+            streams = self.streams.running(),
+            "the gateway leaves: new streams are refused, open ones finish"
+        );
+        tokio::time::sleep(GRACE.min(self.limit)).await;
+        let empty = async {
+            while self.streams.running() > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if !drain_within(self.limit, empty).await {
+            warn!(streams = self.streams.running(), limit = ?self.limit, "streams are still open, and are cut off");
+        }
+        self.streams.finish(Duration::ZERO).await;
+        self.tunnel.close(CloseCode::Drained, "the gateway leaves");
+        drain_within(GOODBYE, self.tunnel.wait_idle()).await;
+        self.late.begin();
+        // The last config reaches the disk.
+        let _ = self.kept.await;
+    }
+}
