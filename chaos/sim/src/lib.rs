@@ -10,10 +10,10 @@
 
 pub mod chance;
 pub mod fabric;
-pub mod truth;
-pub mod transition;
-pub mod stream;
-pub mod site;
 pub mod oracle;
-pub mod world;
 pub mod run;
+pub mod site;
+pub mod stream;
+pub mod transition;
+pub mod truth;
+pub mod world;

@@ -62,10 +62,7 @@ fn project_service(
             continue;
         }
         if view == View::Endpoints || spec.kind == ServiceKind::Headless {
-            told.insert(
-                EntryKey::Endpoint(name.clone(), id.clone()),
-                EntryValue::Endpoint(endpoint.clone()),
-            );
+            told.insert(EntryKey::Endpoint(name.clone(), id.clone()), EntryValue::Endpoint(endpoint.clone()));
             continue;
         }
         let key = EntryKey::Group(name.clone(), endpoint.locality.clone(), endpoint.subset.clone());
@@ -90,10 +87,9 @@ pub fn said(truth: &BTreeMap<OwnKey, OwnValue>) -> Entries {
             let export = ExportInfo { spec: spec.clone(), created_at_ms: 0 };
             Some((EntryKey::Export(name.clone()), EntryValue::Export(export)))
         }
-        (OwnKey::Endpoint(name, id), OwnValue::Endpoint(endpoint)) => Some((
-            EntryKey::Endpoint(name.clone(), id.clone()),
-            EntryValue::Endpoint(endpoint.clone()),
-        )),
+        (OwnKey::Endpoint(name, id), OwnValue::Endpoint(endpoint)) => {
+            Some((EntryKey::Endpoint(name.clone(), id.clone()), EntryValue::Endpoint(endpoint.clone())))
+        }
         _ => None,
     };
     truth.iter().filter_map(entry).collect()

@@ -40,7 +40,12 @@ pub struct Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Plan { seed, sites, settings, steps } = &self.plan;
-        writeln!(f, "seed {seed} ({sites} sites) failed after {:.3} s: {}", self.at.as_secs_f64(), self.violation)?;
+        writeln!(
+            f,
+            "seed {seed} ({sites} sites) failed after {:.3} s: {}",
+            self.at.as_secs_f64(),
+            self.violation
+        )?;
         writeln!(f, "replay: MESHFED_SIM_SEED={seed} cargo test -p meshfed-sim")?;
         writeln!(
             f,

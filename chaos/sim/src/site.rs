@@ -2,10 +2,10 @@
 
 use crate::oracle::Entries;
 use crate::transition::CrashPoint;
-use crate::truth::{change_of, Change};
+use crate::truth::{Change, change_of};
 use federation_core::Replicator;
 use federation_core::store::Restored;
-use model::catalog::{EntryKey, OwnKey, OwnValue, Scope, View};
+use model::catalog::{EntryKey, EntryValue, OwnKey, OwnValue, Scope, View};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -52,6 +52,8 @@ pub struct Site {
     pub unlinked: BTreeSet<usize>,
     /// It dies at its next commit.
     pub crash: Option<(CrashPoint, Duration)>,
+    /// What the process holds of each peer, shown or not: the values before the next change.
+    pub known: BTreeMap<(usize, EntryKey), EntryValue>,
     /// What a reader knows of each peer who heard of every event, and of nothing else.
     pub mirror: BTreeMap<usize, Entries>,
 }
@@ -72,6 +74,7 @@ impl Site {
             links: (0..sites).filter(|peer| *peer != site).map(|peer| (peer, terms.clone())).collect(),
             unlinked: BTreeSet::new(),
             crash: None,
+            known: BTreeMap::new(),
             mirror: BTreeMap::new(),
         }
     }

@@ -216,8 +216,12 @@ impl World {
 
     /// The process of a site is gone. Unless its host is, peers learn it after what was sent before.
     pub(crate) fn drop_streams(&mut self, site: usize, silent: bool) {
-        let ids: Vec<SessionId> =
-            self.streams.iter().filter(|(_, stream)| stream.ends.contains(&site)).map(|(id, _)| *id).collect();
+        let ids: Vec<SessionId> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.ends.contains(&site))
+            .map(|(id, _)| *id)
+            .collect();
         for id in ids {
             let Some(stream) = self.streams.get_mut(&id) else { continue };
             let end = stream.end_of(site);

@@ -198,13 +198,14 @@ impl Plan {
 
 /// Settings that reach the rare paths: small batches, small windows, short leases and horizons.
 fn settings(rng: &mut fastrand::Rng) -> Settings {
-    let mut settings = Settings::default();
-    settings.batch_bytes = [250, 1_500, 1 << 20][rng.usize(0..3)];
-    settings.window_batches = [1, 3, 64][rng.usize(0..3)];
-    settings.tombstones_max = [3, 20, 100_000][rng.usize(0..3)];
-    settings.lease = Duration::from_secs([8, 20, 900][rng.usize(0..3)]);
-    settings.tombstone_horizon = Duration::from_secs([20, 86_400][rng.usize(0..2)]);
-    settings
+    Settings {
+        batch_bytes: [250, 1_500, 1 << 20][rng.usize(0..3)],
+        window_batches: [1, 3, 64][rng.usize(0..3)],
+        tombstones_max: [3, 20, 100_000][rng.usize(0..3)],
+        lease: Duration::from_secs([8, 20, 900][rng.usize(0..3)]),
+        tombstone_horizon: Duration::from_secs([20, 86_400][rng.usize(0..2)]),
+        ..Settings::default()
+    }
 }
 
 fn first_service(steps: &mut Vec<(Duration, Transition)>, site: usize, service: u8, rng: &mut fastrand::Rng) {

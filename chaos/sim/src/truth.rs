@@ -76,11 +76,6 @@ pub fn site_name(site: usize) -> SiteId {
     name.unwrap_or_else(|| format!("site-{site}")).parse().expect("a label")
 }
 
-/// Number of a site by its name.
-pub fn site_number(name: &SiteId, sites: usize) -> usize {
-    (0..sites).find(|site| site_name(*site) == *name).expect("cores speak only of linked sites")
-}
-
 /// Uid of a site. Their order is not that of the names, so that both sides get to dial.
 pub fn site_uid(site: usize) -> SiteUid {
     let mut uid = [0; 16];
@@ -109,7 +104,7 @@ pub fn site_info(site: usize, gateways: u8) -> SiteInfo {
 
 /// Name of a service; its namespace is one of two.
 pub fn service_name(service: u8) -> ServiceName {
-    format!("{}/s{service}", if service % 2 == 0 { "shop" } else { "bank" }).parse().expect("valid")
+    format!("{}/s{service}", if service.is_multiple_of(2) { "shop" } else { "bank" }).parse().expect("valid")
 }
 
 fn endpoint_id(id: u8) -> EndpointId {
@@ -124,16 +119,23 @@ pub fn change_of(site: usize, change: &Change) -> (OwnKey, Option<OwnValue>) {
                 id: endpoint_id(id),
                 locality: format!("region-{}/zone-{}", site % 3, place / 2).parse().expect("valid"),
                 network: "default".parse().expect("valid"),
-                subset: Subset(if place % 2 == 0 { String::new() } else { "v2".to_owned() }),
+                subset: Subset(if place.is_multiple_of(2) { String::new() } else { "v2".to_owned() }),
                 weight,
                 health: [Health::Healthy, Health::Unhealthy, Health::Draining][usize::from(health % 3)],
-                reach: Reach::Direct(IpAddr::V4(Ipv4Addr::new(10, u8::try_from(site % 256).unwrap_or(0), service, id))),
+                reach: Reach::Direct(IpAddr::V4(Ipv4Addr::new(
+                    10,
+                    u8::try_from(site % 256).unwrap_or(0),
+                    service,
+                    id,
+                ))),
                 ports: BTreeMap::from([(PortKey::tcp(80), 8080)]),
                 hostname: None,
             };
             (OwnKey::Endpoint(service_name(service), endpoint_id(id)), Some(OwnValue::Endpoint(endpoint)))
         }
-        Change::EndpointGone { service, id } => (OwnKey::Endpoint(service_name(service), endpoint_id(id)), None),
+        Change::EndpointGone { service, id } => {
+            (OwnKey::Endpoint(service_name(service), endpoint_id(id)), None)
+        }
         Change::Service { service, headless, ports } => {
             let spec = ServiceSpec {
                 ports: (0..ports)

@@ -11,15 +11,16 @@ use federation_core::Replicator;
 use federation_core::peer::{PathsSummary, PeerLink};
 use federation_core::session::{Dialled, SessionId};
 use federation_core::settings::Settings;
-use model::catalog::{OwnKey, Scope, View};
+use model::catalog::{Scope, View};
 use model::exchange::PeerMessage;
-use model::ids::Incarnation;
+use model::ids::SiteId;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 mod faults;
 mod judge;
 mod probes;
+mod processes;
 mod seen;
 
 pub use probes::Probes;
@@ -44,6 +45,7 @@ pub struct World {
     pub steps: u64,
     /// How often each kind of thing happened that a run is to reach.
     pub seen: BTreeMap<&'static str, u64>,
+    pub(crate) names: Vec<SiteId>,
     pub(crate) streams: BTreeMap<SessionId, Stream>,
     pub(crate) next_session: u64,
     settings: Settings,
@@ -88,6 +90,7 @@ impl World {
             trace: seed,
             steps: 0,
             seen: BTreeMap::new(),
+            names: (0..sites).map(truth::site_name).collect(),
             streams: BTreeMap::new(),
             next_session: 1,
             settings,
@@ -232,7 +235,7 @@ impl World {
         self.sites[site].unlinked.insert(peer);
         let now = self.now;
         if let Some(process) = &mut self.sites[site].process {
-            process.handle_unlink(&truth::site_name(peer), now);
+            process.handle_unlink(&self.names[peer], now);
         }
         self.drain(site);
         self.forget_link(site, peer);
@@ -263,80 +266,6 @@ impl World {
             }
             process.handle_link(link, now);
         }
-    }
-
-    /// The process of a site dies, and comes back after a while.
-    pub fn kill(&mut self, site: usize, down: Duration, silent: bool) {
-        if self.sites[site].process.take().is_none() {
-            return;
-        }
-        self.note(|| format!("{} dies", truth::site_name(site)));
-        self.sites[site].life += 1;
-        self.sites[site].relist = None;
-        self.sites[site].crash = None;
-        self.drop_streams(site, silent);
-        let life = self.sites[site].life;
-        self.schedule(self.now + down, Happening::Boot(site, life));
-    }
-
-    fn boot(&mut self, site: usize) {
-        let info = match self.sites[site].truth.get(&OwnKey::Site) {
-            Some(model::catalog::OwnValue::Site(info)) => info.clone(),
-            _ => truth::site_info(site, 0),
-        };
-        let incarnation = Incarnation(self.incarnations.u64(..));
-        let store = self.sites[site].disk.store.clone();
-        let life = self.sites[site].life;
-        let mut seeds = chance::child(self.seed, "replicators", (site as u64) << 32 | life);
-        let process =
-            Replicator::new(seeds.u64(..), self.now, info, incarnation, store, self.settings.clone());
-        self.note(|| format!("{} starts", truth::site_name(site)));
-        self.sites[site].process = Some(process);
-        self.sites[site].mirror.clear();
-        let peers: Vec<usize> = self.sites[site].links.keys().copied().collect();
-        for peer in peers {
-            self.tell_link(site, peer);
-        }
-        let mut keys: Vec<OwnKey> = self.sites[site].truth.keys().cloned().collect();
-        self.relists.shuffle(&mut keys);
-        self.sites[site].relist = Some(keys.into());
-        self.schedule_relist(site);
-        self.drain(site);
-    }
-
-    fn schedule_relist(&mut self, site: usize) {
-        let pause = Duration::from_millis(self.relists.u64(1..600));
-        let life = self.sites[site].life;
-        self.schedule(self.now + pause, Happening::Relist(site, life));
-    }
-
-    /// Sources of a site say a part of what they have; at the end, what none has said is gone.
-    fn relist(&mut self, site: usize) {
-        let now = self.now;
-        let count = self.relists.usize(1..8);
-        let state = &mut self.sites[site];
-        let (Some(process), Some(rest)) = (&mut state.process, &mut state.relist) else { return };
-        for _ in 0..count {
-            let Some(key) = rest.pop_front() else { break };
-            if let Some(value) = state.truth.get(&key) {
-                process.handle_own(key, Some(value.clone()), now).expect("valid");
-            }
-        }
-        if rest.is_empty() {
-            let gone: Vec<OwnKey> = process
-                .own()
-                .map(|(key, _)| key.clone())
-                .filter(|key| !state.truth.contains_key(key))
-                .collect();
-            for key in gone {
-                process.handle_own(key, None, now).expect("valid");
-            }
-            process.handle_recovered(now);
-            state.relist = None;
-        } else {
-            self.schedule_relist(site);
-        }
-        self.drain(site);
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -383,7 +312,7 @@ impl World {
         self.mix(2, id.0);
         let now = self.now;
         if let Some(process) = &mut self.sites[site].process {
-            process.handle_session_up(&truth::site_name(peer), id, dialled, now);
+            process.handle_session_up(&self.names[peer], id, dialled, now);
         }
         self.drain(site);
     }
@@ -392,7 +321,7 @@ impl World {
         self.mix(3, id.0);
         let now = self.now;
         if let Some(process) = &mut self.sites[site].process {
-            process.handle_session_down(&truth::site_name(peer), id, now);
+            process.handle_session_down(&self.names[peer], id, now);
         }
         self.drain(site);
     }
@@ -417,7 +346,7 @@ impl World {
         }
         self.delivering = Some((peer, sent_at));
         if let Some(process) = &mut self.sites[site].process {
-            process.handle_message(&truth::site_name(peer), id, message, now);
+            process.handle_message(&self.names[peer], id, message, now);
         }
         self.drain(site);
         self.delivering = None;
@@ -449,7 +378,7 @@ impl World {
             while let Some((to, id, message)) =
                 self.sites[site].process.as_mut().and_then(Replicator::poll_transmit)
             {
-                let to = truth::site_number(&to, self.sites.len());
+                let to = self.number(&to);
                 let Some(stream) = self.streams.get(&id) else { continue };
                 let end = stream.end_of(site);
                 if stream.open[end] && stream.ends[1 - end] == to {
@@ -496,7 +425,7 @@ impl World {
     fn tell_paths(&mut self, site: usize, peer: usize, paths: &PathsSummary) {
         let now = self.now;
         if let Some(process) = &mut self.sites[site].process {
-            process.handle_paths(&truth::site_name(peer), paths, now);
+            process.handle_paths(&self.names[peer], paths, now);
         }
         self.drain(site);
     }
@@ -518,6 +447,11 @@ impl World {
         let offers = self.sites[origin].links.get(&consumer)?;
         let wants = self.sites[consumer].links.get(&origin)?;
         Some(oracle::project(&self.sites[origin].truth, &offers.offer, &wants.want, wants.view))
+    }
+
+    /// Number of a site by its name.
+    fn number(&self, name: &SiteId) -> usize {
+        self.names.iter().position(|known| known == name).expect("cores speak only of linked sites")
     }
 
     fn saw(&mut self, what: &'static str) {

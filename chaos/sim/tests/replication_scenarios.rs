@@ -168,7 +168,8 @@ fn thirty_percent_loss_delays_and_loses_nothing() {
     let expected = world.expected(EAST, WEST).expect("linked");
     world.run_for(Duration::from_secs(10));
     let process = world.sites[WEST].process.as_ref().expect("runs");
-    let held = process.held(&truth::site_name(EAST)).map(|(key, value)| (key.clone(), value.clone())).collect();
+    let held =
+        process.held(&truth::site_name(EAST)).map(|(key, value)| (key.clone(), value.clone())).collect();
     assert_eq!(expected, held);
     sound(&world);
 }

@@ -77,7 +77,9 @@ pub enum MessageError {
         limit: usize,
     },
     /// The catalog of the peer would be larger than allowed.
-    #[error("the catalog of the peer would have {entries} entries and an estimated {bytes} bytes, which is too much")]
+    #[error(
+        "the catalog of the peer would have {entries} entries and an estimated {bytes} bytes, which is too much"
+    )]
     CatalogTooLarge {
         /// Entries.
         entries: usize,
@@ -88,7 +90,7 @@ pub enum MessageError {
     #[error("the entries are not in order at {key:?}")]
     Unordered {
         /// Where.
-        key: EntryKey,
+        key: Box<EntryKey>,
     },
     /// The service was not asked for.
     #[error("the peer tells of {service}, which this site does not accept from it")]
@@ -100,13 +102,13 @@ pub enum MessageError {
     #[error("the value under {key:?} is of another kind than its key")]
     WrongKind {
         /// Key.
-        key: EntryKey,
+        key: Box<EntryKey>,
     },
     /// A value breaks a rule.
     #[error("the value under {key:?} is not valid: {what}")]
     BadValue {
         /// Key.
-        key: EntryKey,
+        key: Box<EntryKey>,
         /// Which rule.
         what: &'static str,
     },
@@ -143,7 +145,7 @@ pub(crate) fn batch(
     let mut bytes = 0;
     for Entry { key, value } in entries {
         if checked.last().is_some_and(|(last, _)| *last >= key) {
-            return Err(MessageError::Unordered { key });
+            return Err(MessageError::Unordered { key: Box::new(key) });
         }
         if let Some(service) = key.service()
             && !expected.scope.contains(service)
@@ -193,7 +195,7 @@ fn positions(batch: &Batch) -> Result<(), MessageError> {
 }
 
 fn bad(key: &EntryKey, what: &'static str) -> MessageError {
-    MessageError::BadValue { key: key.clone(), what }
+    MessageError::BadValue { key: Box::new(key.clone()), what }
 }
 
 fn key(key: &EntryKey) -> Result<(), MessageError> {
@@ -240,13 +242,16 @@ fn value(key: &EntryKey, value: &EntryValue, expected: &Expected<'_>) -> Result<
         (
             EntryKey::Site | EntryKey::Export(_) | EntryKey::Group(..) | EntryKey::Endpoint(..),
             EntryValue::Site(_) | EntryValue::Export(_) | EntryValue::Group(_) | EntryValue::Endpoint(_),
-        ) => Err(MessageError::WrongKind { key: key.clone() }),
+        ) => Err(MessageError::WrongKind { key: Box::new(key.clone()) }),
     }
 }
 
 fn site(key: &EntryKey, site: &SiteInfo, expected: &Expected<'_>) -> Result<(), MessageError> {
     if site.id != *expected.site || site.uid != expected.uid || site.trust_domain != *expected.trust_domain {
-        return Err(bad(key, "a site speaks only of itself: name, uid and trust domain are those of the link"));
+        return Err(bad(
+            key,
+            "a site speaks only of itself: name, uid and trust domain are those of the link",
+        ));
     }
     place(&site.locality, "").map_err(|what| bad(key, what))?;
     gateways(&site.gateways).map_err(|what| bad(key, what))

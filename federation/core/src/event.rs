@@ -2,7 +2,7 @@
 
 use crate::check::MessageError;
 use crate::session::SessionId;
-use model::catalog::{Epoch, EntryKey, Version};
+use model::catalog::{EntryKey, Epoch, Version};
 use model::exchange::RefusedSession;
 use model::ids::{Incarnation, SiteId};
 use model::routing::PeerState;
@@ -176,7 +176,9 @@ impl fmt::Display for Withdrawal {
 impl fmt::Display for RaiseCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Self::Ahead => "the peer holds more than this store ever gave it: the store is new or was restored",
+            Self::Ahead => {
+                "the peer holds more than this store ever gave it: the store is new or was restored"
+            }
             Self::Differs => "the peer holds something else at the same revision",
         })
     }

@@ -199,7 +199,11 @@ impl HeldCatalog {
         {
             return Err(MessageError::Backwards { said: batch.version, held });
         }
-        if batch.snapshot { self.apply_snapshot(batch, settings) } else { self.apply_changes(batch, settings) }
+        if batch.snapshot {
+            self.apply_snapshot(batch, settings)
+        } else {
+            self.apply_changes(batch, settings)
+        }
     }
 
     fn apply_changes(&mut self, batch: CheckedBatch, settings: &Settings) -> Result<Applied, MessageError> {
@@ -278,8 +282,7 @@ impl HeldCatalog {
             match value {
                 Some((value, measure)) => {
                     staging.put(key.clone(), value.clone(), measure);
-                    let merged = self.merged(&key, value);
-                    let measure = Measure::of(&key, &merged);
+                    let (merged, measure) = self.merged(&key, value, measure);
                     if self.put(key.clone(), merged, measure) {
                         applied.changes.insert(key, None);
                     }
@@ -301,15 +304,21 @@ impl HeldCatalog {
     }
 
     /// Value to hold of an entry while its snapshot is not complete: the counts of a group do not fall.
-    fn merged(&self, key: &EntryKey, value: EntryValue) -> EntryValue {
-        match (self.entry(key), value) {
-            (Some(EntryValue::Group(held)), EntryValue::Group(told)) => EntryValue::Group(GroupSummary {
-                healthy: held.healthy.max(told.healthy),
-                total: held.total.max(told.total),
-                capacity: held.capacity.max(told.capacity),
-            }),
-            (_, value) => value,
+    fn merged(&self, key: &EntryKey, value: EntryValue, measure: Measure) -> (EntryValue, Measure) {
+        let (Some(EntryValue::Group(held)), EntryValue::Group(told)) = (self.entry(key), &value) else {
+            return (value, measure);
+        };
+        let merged = GroupSummary {
+            healthy: held.healthy.max(told.healthy),
+            total: held.total.max(told.total),
+            capacity: held.capacity.max(told.capacity),
+        };
+        if merged == *told {
+            return (value, measure);
         }
+        let merged = EntryValue::Group(merged);
+        let measure = Measure::of(key, &merged);
+        (merged, measure)
     }
 
     fn withdraw_service(&mut self, service: &ServiceName, applied: &mut Applied) {

@@ -9,14 +9,14 @@
 //! What it deliberately does not know: sockets, clocks, gRPC, protobuf, files, who may connect (the shell proves that a
 //! session is with the linked site before it says so).
 
-pub mod digest;
-pub mod settings;
-pub mod store;
 pub mod check;
+pub mod digest;
 pub mod event;
+pub mod imports;
 pub mod peer;
 pub mod session;
-pub mod imports;
+pub mod settings;
+pub mod store;
 
 mod held;
 mod own;

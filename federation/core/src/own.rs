@@ -4,7 +4,8 @@ use crate::digest::Measure;
 use crate::projection::Projection;
 use crate::store::{Record, RecordKey, RecordValue};
 use model::catalog::{
-    Epoch, EntryKey, EntryValue, ExportInfo, GroupSummary, OwnKey, OwnValue, Revision, ServiceSpec, Version, View,
+    EntryKey, EntryValue, Epoch, ExportInfo, GroupSummary, OwnKey, OwnValue, Revision, ServiceSpec, Version,
+    View,
 };
 use model::endpoint::{Endpoint, Health};
 use model::locality::Locality;
@@ -129,10 +130,8 @@ impl OwnCatalog {
     pub fn store(&mut self) -> impl Iterator<Item = Record> + use<> {
         let version = self.to_store();
         let moved = self.stored_version.replace(version) != Some(version);
-        let version = moved.then_some(Record {
-            key: RecordKey::OwnVersion,
-            value: Some(RecordValue::OwnVersion(version)),
-        });
+        let version = moved
+            .then_some(Record { key: RecordKey::OwnVersion, value: Some(RecordValue::OwnVersion(version)) });
         let entries = std::mem::take(&mut self.unstored);
         let entries = entries
             .into_iter()

@@ -132,7 +132,13 @@ pub(crate) struct StateChange {
 }
 
 impl Peer {
-    pub fn new(link: PeerLink, held: HeldCatalog, given: Version, offer_since: Revision, now: Instant) -> Self {
+    pub fn new(
+        link: PeerLink,
+        held: HeldCatalog,
+        given: Version,
+        offer_since: Revision,
+        now: Instant,
+    ) -> Self {
         let signal = LinkSignal {
             state: PeerState::Unreachable,
             reason: "no path has answered since this process started".to_owned(),

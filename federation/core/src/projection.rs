@@ -44,7 +44,13 @@ impl Projection {
     }
 
     /// Sets a key to a value that differs, at a revision that was not used before.
-    pub fn set(&mut self, key: EntryKey, value: Option<(EntryValue, Measure)>, changed: Revision, now: Instant) {
+    pub fn set(
+        &mut self,
+        key: EntryKey,
+        value: Option<(EntryValue, Measure)>,
+        changed: Revision,
+        now: Instant,
+    ) {
         if value.is_none() {
             self.tombstones.insert(changed, now);
         }
@@ -67,7 +73,10 @@ impl Projection {
     }
 
     /// Live entries after a key, in order.
-    pub fn live_after(&self, after: Option<&EntryKey>) -> impl Iterator<Item = (&EntryKey, &(EntryValue, Measure))> {
+    pub fn live_after(
+        &self,
+        after: Option<&EntryKey>,
+    ) -> impl Iterator<Item = (&EntryKey, &(EntryValue, Measure))> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.slots
             .range::<EntryKey, _>((from, Bound::Unbounded))
@@ -84,7 +93,9 @@ impl Projection {
     /// Digest over the live entries that pass a filter.
     pub fn digest(&self, mut passes: impl FnMut(&EntryKey) -> bool) -> Digest {
         let mut digest = Digest::default();
-        self.live_after(None).filter(|(key, _)| passes(key)).for_each(|(_, (_, measure))| digest.add(measure));
+        self.live_after(None)
+            .filter(|(key, _)| passes(key))
+            .for_each(|(_, (_, measure))| digest.add(measure));
         digest
     }
 
@@ -145,7 +156,7 @@ mod tests {
         let mut projection = Projection::default();
         for revision in 1..=6 {
             let value = if revision % 2 == 0 { None } else { value(revision) };
-            projection.set(key(&format!("a/s{}", (revision + 1) / 2)), value, Revision(revision), now);
+            projection.set(key(&format!("a/s{}", revision.div_ceil(2))), value, Revision(revision), now);
         }
         assert_eq!((projection.tombstones(), projection.floor()), (3, Revision(0)));
         projection.forget_tombstones(None, 2);

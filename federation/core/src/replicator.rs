@@ -9,7 +9,9 @@ use crate::producer::Producer;
 use crate::session::{Dialled, Session, SessionId};
 use crate::settings::Settings;
 use crate::store::{Commit, Given, HeldRecord, Record, RecordKey, RecordValue, Restored};
-use model::catalog::{EntryKey, EntryValue, Epoch, OwnKey, OwnValue, Revision, Scope, SiteInfo, Version, View};
+use model::catalog::{
+    EntryKey, EntryValue, Epoch, OwnKey, OwnValue, Revision, Scope, SiteInfo, Version, View,
+};
 use model::exchange::{Held, PeerMessage, RefusedSession};
 use model::ids::{Incarnation, SiteId};
 use model::routing::PeerState;
@@ -197,6 +199,11 @@ impl Replicator {
     /// What is known of a peer; none: it is not linked.
     pub fn peer(&self, site: &SiteId) -> Option<PeerStatus> {
         self.peers.get(site).map(|peer| peer.status(self.settings.lease))
+    }
+
+    /// The state of a peer alone; none: it is not linked.
+    pub fn peer_state(&self, site: &SiteId) -> Option<PeerState> {
+        self.peers.get(site).map(Peer::state)
     }
 
     /// What is held of a peer and not expired, ordered by key. Empty when it is not linked.

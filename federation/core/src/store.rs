@@ -108,10 +108,12 @@ pub struct Restored {
 
 /// A record whose value is not of the kind that its key says: the store is damaged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the store holds another kind of value under {key:?} than belongs there; restore it from a backup or remove it")]
+#[error(
+    "the store holds another kind of value under {key:?} than belongs there; restore it from a backup or remove it"
+)]
 pub struct DamagedRecord {
     /// The key.
-    pub key: RecordKey,
+    pub key: Box<RecordKey>,
 }
 
 impl Restored {
@@ -145,7 +147,7 @@ impl Restored {
                     self.forget_when_empty(&site);
                 }
             }
-            (key, Some(_)) => return Err(DamagedRecord { key }),
+            (key, Some(_)) => return Err(DamagedRecord { key: Box::new(key) }),
         }
         Ok(())
     }

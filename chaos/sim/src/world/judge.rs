@@ -26,25 +26,24 @@ impl World {
     pub(super) fn judge_event(&mut self, site: usize, event: Event) {
         self.note(|| format!("{} ! {event:?}", truth::site_name(site)));
         self.saw_event(&event);
-        let number = |name| truth::site_number(name, self.sites.len());
         match event {
             Event::Applied { site: origin, key } => {
-                let origin = number(&origin);
+                let origin = self.number(&origin);
                 self.judge_applied(site, origin, key);
             }
             Event::Withdrawn { site: origin, key, cause } => {
-                let origin = number(&origin);
+                let origin = self.number(&origin);
                 self.judge_withdrawn(site, origin, key, cause);
             }
             Event::LeaseExpired { site: peer, .. } => {
-                let peer = number(&peer);
+                let peer = self.number(&peer);
                 let dead_for = self.now.duration_since(self.probes.path_seen(site, peer));
                 if dead_for < self.settings.lease {
                     self.violate("no lease runs out early", format!("dead for {dead_for:?} only"));
                 }
             }
             Event::EpochRaised { site: peer, why, .. } => {
-                let peer = number(&peer);
+                let peer = self.number(&peer);
                 let state = &self.sites[site];
                 let known = state.tampered || state.unlinked.contains(&peer);
                 if why == RaiseCause::Differs || !known {
@@ -61,16 +60,18 @@ impl World {
                 self.close_end(session, site);
             }
             Event::UnlinkedByPeer { site: peer } => {
-                let peer = number(&peer);
+                let peer = self.number(&peer);
                 self.sites[site].unlinked.insert(peer);
                 self.forget_link(site, peer);
             }
             Event::DigestDiffered { site: ref peer, .. } | Event::ResyncAsked { site: ref peer, .. } => {
-                // With both stores restored nobody knows better: a digest finds it.
-                let peer = number(peer);
-                if !self.sites[site].tampered || !self.sites[peer].tampered {
+                let peer = self.number(peer);
+                if !self.both_tampered(site, peer) {
                     let site = truth::site_name(site);
-                    self.violate("both sides hold the same at the same position", format!("{site}: {event:?}"));
+                    self.violate(
+                        "both sides hold the same at the same position",
+                        format!("{site}: {event:?}"),
+                    );
                 }
             }
             Event::EventsLost { .. } => self.violate("no event is lost", format!("{event:?}")),
@@ -84,19 +85,20 @@ impl World {
     fn judge_applied(&mut self, site: usize, origin: usize, key: EntryKey) {
         self.mix(6, origin as u64);
         let process = self.sites[site].process.as_ref();
-        let value = process.and_then(|p| p.held_entry(&truth::site_name(origin), &key)).cloned();
+        let value = process.and_then(|p| p.held_entry(&self.names[origin], &key)).cloned();
         let Some(value) = value else {
             return self.violate("an event says what is", format!("{key:?} was applied and is not held"));
         };
-        if let Some(sent_at) = self.delivered_by(origin) {
+        let before = self.sites[site].known.insert((origin, key.clone()), value.clone());
+        // A value that was there before is only shown again.
+        if let Some(sent_at) = self.delivered_by(origin).filter(|_| before.as_ref() != Some(&value)) {
             let sampled = self.sites[site].disk.sampled.insert((origin, key.clone()), sent_at);
-            let before = self.sites[site].mirror.get(&origin).and_then(|entries| entries.get(&key));
             let outcome = match &value {
                 EntryValue::Group(group) => {
-                    self.histories[&(origin, site)].check_group(&key, group.total, before, sampled)
+                    self.histories[&(origin, site)].check_group(&key, group.total, before.as_ref(), sampled)
                 }
                 EntryValue::Site(_) | EntryValue::Export(_) | EntryValue::Endpoint(_) => {
-                    self.said[origin].check_value(&key, &value, before, sampled)
+                    self.said[origin].check_value(&key, &value, before.as_ref(), sampled)
                 }
             };
             self.violate_if(outcome, site, origin);
@@ -107,6 +109,9 @@ impl World {
     fn judge_withdrawn(&mut self, site: usize, origin: usize, key: EntryKey, cause: Withdrawal) {
         self.mix(7, origin as u64);
         let mirrored = self.sites[site].mirror.entry(origin).or_default().remove(&key);
+        if cause != Withdrawal::Lease {
+            self.sites[site].known.remove(&(origin, key.clone()));
+        }
         match cause {
             Withdrawal::Tombstone | Withdrawal::Snapshot => {
                 let sent_at = self.delivered_by(origin);
@@ -145,6 +150,11 @@ impl World {
         }
     }
 
+    /// With both stores restored nobody knows better what was said, until a digest differs and a snapshot repairs it.
+    fn both_tampered(&self, a: usize, b: usize) -> bool {
+        self.sites[a].tampered && self.sites[b].tampered
+    }
+
     /// When the message that is being delivered was sent, if it is of this peer.
     fn delivered_by(&self, peer: usize) -> Option<std::time::Instant> {
         self.delivering.filter(|(from, _)| *from == peer).map(|(_, sent_at)| sent_at)
@@ -152,12 +162,14 @@ impl World {
 
     fn state(&self, site: usize, peer: usize) -> Option<PeerState> {
         let process = self.sites[site].process.as_ref()?;
-        process.peer(&truth::site_name(peer)).map(|status| status.state)
+        process.peer_state(&self.names[peer])
     }
 
     /// States follow the paths, and leases run out when they should.
     pub(super) fn judge_state(&mut self, site: usize, peer: usize) {
-        let (Some(state), Some(told)) = (self.state(site, peer), self.probes.told(site, peer)) else { return };
+        let (Some(state), Some(told)) = (self.state(site, peer), self.probes.told(site, peer)) else {
+            return;
+        };
         let silent_for = self.now.duration_since(self.probes.last_heard(site, peer));
         let wrong = match state {
             PeerState::Connected | PeerState::Degraded => told.live == 0,
@@ -189,6 +201,7 @@ impl World {
                     let before = self.sites[site].disk.store.held.get(origin).and_then(|h| h.head.clone());
                     if let Some(before) = before
                         && !follows(&before, head)
+                        && !self.both_tampered(site, self.number(origin))
                     {
                         let what = format!("of {origin} from {before:?} to {head:?}");
                         self.violate("no position goes backward, no revision is applied twice", what);
@@ -202,7 +215,7 @@ impl World {
     /// Everything that could grow is bounded.
     pub(super) fn judge_bounds(&mut self, site: usize) {
         let Some(process) = &self.sites[site].process else { return };
-        if self.steps % 16 != 0 {
+        if !self.steps.is_multiple_of(16) {
             return;
         }
         let backlog = process.backlog();
@@ -235,10 +248,15 @@ impl World {
             }
             let own = process.own().map(|(key, value)| (key.clone(), value.clone())).collect();
             if state.truth != own {
-                return differs(format!("{name} says of itself\n{own:#?}\nits sources say\n{:#?}", state.truth));
+                return differs(format!(
+                    "{name} says of itself\n{own:#?}\nits sources say\n{:#?}",
+                    state.truth
+                ));
             }
             for peer in 0..self.sites.len() {
-                let Some(expected) = (peer != site).then(|| self.expected(peer, site)).flatten() else { continue };
+                let Some(expected) = (peer != site).then(|| self.expected(peer, site)).flatten() else {
+                    continue;
+                };
                 let peer_name = truth::site_name(peer);
                 let held: Entries = process
                     .held(&peer_name)

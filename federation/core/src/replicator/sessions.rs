@@ -85,7 +85,12 @@ impl Replicator {
         self.event(Event::Close { site: site.clone(), session, why: CloseCause::Broken(error) });
     }
 
-    fn handle_first(&mut self, site: &SiteId, message: PeerMessage, now: Instant) -> Result<(), MessageError> {
+    fn handle_first(
+        &mut self,
+        site: &SiteId,
+        message: PeerMessage,
+        now: Instant,
+    ) -> Result<(), MessageError> {
         let Some(peer) = self.peers.get_mut(site) else { return Ok(()) };
         let Some(first) = peer.session.as_mut() else { return Ok(()) };
         let greeted = first.incarnation.is_some();
@@ -137,7 +142,12 @@ impl Replicator {
         self.event(Event::Close { site: site.clone(), session: clone.id, why: CloseCause::Clone });
     }
 
-    fn handle_rival(&mut self, site: &SiteId, message: PeerMessage, now: Instant) -> Result<(), MessageError> {
+    fn handle_rival(
+        &mut self,
+        site: &SiteId,
+        message: PeerMessage,
+        now: Instant,
+    ) -> Result<(), MessageError> {
         let Some(peer) = self.peers.get_mut(site) else { return Ok(()) };
         let first = peer.session.as_ref().and_then(|first| first.incarnation);
         let Some(rival) = peer.rival.as_mut() else { return Ok(()) };
@@ -262,7 +272,11 @@ impl Replicator {
             first.incarnation = Some(incarnation);
             first.producer = Some(producer);
         }
-        if found.is_some() { self.flush(now) } else { self.pump(site, now) }
+        if found.is_some() {
+            self.flush(now)
+        } else {
+            self.pump(site, now)
+        }
         Ok(())
     }
 
@@ -333,7 +347,10 @@ impl Replicator {
             Comparison::Differs => {
                 self.counters.digests_differed += 1;
                 self.event(Event::DigestDiffered { site: site.clone(), version });
-                let reason = format!("the digest differs at epoch {} revision {}", version.epoch.0, version.revision.0);
+                let reason = format!(
+                    "the digest differs at epoch {} revision {}",
+                    version.epoch.0, version.revision.0
+                );
                 self.send(site, PeerMessage::Resync { reason }, now);
             }
         }
@@ -365,8 +382,7 @@ impl Replicator {
 
     /// Keeps sessions alive, closes silent ones, and lets a second session take over from a silent first.
     pub(super) fn check_sessions(&mut self, site: &SiteId, now: Instant) {
-        let (silence, contest, keepalive) =
-            (self.settings.silence, self.contest(), self.settings.keepalive);
+        let (silence, contest, keepalive) = (self.settings.silence, self.contest(), self.settings.keepalive);
         let Some(peer) = self.peers.get_mut(site) else { return };
         if let Some(rival) = peer.rival.take_if(|rival| now >= rival.heard_at + silence) {
             self.event(Event::Close { site: site.clone(), session: rival.id, why: CloseCause::Silent });

@@ -1,12 +1,14 @@
 //! A bench: sites whose messages arrive at once and in order, unless a test holds them up.
 
+use federation_core::Replicator;
 use federation_core::event::Event;
 use federation_core::peer::{PathsSummary, PeerLink};
 use federation_core::session::{Dialled, SessionId};
 use federation_core::settings::Settings;
 use federation_core::store::Restored;
-use federation_core::Replicator;
-use model::catalog::{EntryKey, EntryValue, GroupSummary, OwnKey, OwnValue, Scope, ServiceSpec, SiteInfo, View};
+use model::catalog::{
+    EntryKey, EntryValue, GroupSummary, OwnKey, OwnValue, Scope, ServiceSpec, SiteInfo, View,
+};
 use model::endpoint::{Endpoint, Health, Reach};
 use model::exchange::PeerMessage;
 use model::ids::{Incarnation, SiteId, SiteUid};
@@ -284,7 +286,8 @@ impl Bench {
     pub fn run_for(&mut self, duration: Duration) {
         let end = self.now + duration;
         loop {
-            let next = self.seats.values().filter_map(|seat| seat.core.poll_timeout()).map(|(at, _)| at).min();
+            let next =
+                self.seats.values().filter_map(|seat| seat.core.poll_timeout()).map(|(at, _)| at).min();
             let Some(next) = next.filter(|next| *next <= end) else { break };
             self.now = self.now.max(next);
             let now = self.now;

@@ -153,7 +153,10 @@ fn another_view_is_asked_for_in_a_new_session_and_nothing_is_missing_meanwhile()
     bench.connect("west", "east");
     assert_eq!(bench.group("west", "east", "shop/cart"), None);
     let keys: Vec<EntryKey> = bench.held("west", "east").into_keys().collect();
-    assert!(keys.contains(&EntryKey::Endpoint(name("shop/cart"), "vm-2".parse().expect("valid"))), "{keys:?}");
+    assert!(
+        keys.contains(&EntryKey::Endpoint(name("shop/cart"), "vm-2".parse().expect("valid"))),
+        "{keys:?}"
+    );
 }
 
 #[test]
@@ -264,4 +267,50 @@ fn too_many_events_are_dropped_and_counted_and_entries_are_not_among_them() {
     let events: Vec<Event> = std::iter::from_fn(|| core.poll_event()).collect();
     assert_eq!(events.len(), 5, "{events:?}");
     assert!(matches!(events[0], Event::EventsLost { count: 15 }), "{events:?}");
+}
+
+#[test]
+fn what_was_deleted_and_then_no_longer_shared_is_withdrawn_at_a_slow_peer_too() {
+    let settings = Settings { window_batches: 1, ..Settings::default() };
+    let mut bench = Bench::with(&["east", "west"], settings);
+    let session = bench.connect("east", "west");
+    bench.export("east", "shop/cart", &["vm-1"]);
+    bench.settle();
+    bench.deaf.insert(site("east"));
+    bench.export("east", "shop/other", &[]);
+    bench.settle();
+    bench.say("east", OwnKey::Export(name("shop/cart")), None);
+    bench.settle();
+    let nothing = federation_core::peer::PeerLink { offer: Scope::none(), ..link("west") };
+    bench.with_core("east", |core, now| core.handle_link(nothing, now));
+    bench.settle();
+    assert!(bench.holds_export("west", "east", "shop/cart"), "no acknowledgement came, so nothing was sent");
+    bench.deaf.clear();
+    let held = bench.core("west").peer(&site("east")).expect("linked").held.expect("something");
+    let ack = PeerMessage::Ack(held);
+    bench.with_core("east", |core, now| core.handle_message(&site("west"), session, ack, now));
+    bench.settle();
+    assert_eq!(bench.held("west", "east").len(), 1, "the site alone");
+}
+
+#[test]
+fn a_peer_that_is_linked_anew_is_told_everything_whatever_it_says_it_holds() {
+    let mut bench = Bench::new(&["east", "west"]);
+    bench.connect("east", "west");
+    bench.export("east", "shop/cart", &["vm-1"]);
+    bench.settle();
+    let old = bench.seat("west").store.clone();
+    // East offers less, both unlink and link anew; then west comes back with its old store.
+    let nothing = federation_core::peer::PeerLink { offer: Scope::none(), ..link("west") };
+    bench.with_core("east", |core, now| core.handle_unlink(&site("west"), now));
+    bench.with_core("east", |core, now| core.handle_link(nothing, now));
+    bench.with_core("west", |core, now| core.handle_link(link("east"), now));
+    bench.connect("east", "west");
+    bench.settle();
+    assert_eq!(bench.held("west", "east").len(), 1);
+    bench.restart("west", old, &["east"]);
+    assert!(bench.holds_export("west", "east", "shop/cart"));
+    bench.connect("east", "west");
+    bench.settle();
+    assert_eq!(bench.held("west", "east").len(), 1);
 }

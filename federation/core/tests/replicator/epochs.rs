@@ -46,7 +46,11 @@ fn a_lost_store_takes_a_new_epoch_and_withdraws_nothing_before_it_has_recovered(
 
     bench.export("east", "shop/cart", &["vm-1"]);
     bench.settle();
-    assert_eq!(bench.group("west", "east", "shop/cart"), Some((3, 3)), "one of three is no reason to forget two");
+    assert_eq!(
+        bench.group("west", "east", "shop/cart"),
+        Some((3, 3)),
+        "one of three is no reason to forget two"
+    );
     bench.export("east", "shop/cart", &["vm-2"]);
     bench.with_core("east", |core, now| core.handle_recovered(now));
     bench.settle();
@@ -79,8 +83,10 @@ fn an_old_store_overwrites_nothing_that_is_newer() {
     assert!(bench.core("east").own_version().epoch > Epoch(2));
 
     bench.export("east", "shop/cart", &["vm-1", "vm-2"]);
-    for key in [OwnKey::Export(name("shop/pay")), OwnKey::Endpoint(name("shop/cart"), "vm-3".parse().expect("valid"))]
-    {
+    for key in [
+        OwnKey::Export(name("shop/pay")),
+        OwnKey::Endpoint(name("shop/cart"), "vm-3".parse().expect("valid")),
+    ] {
         bench.say("east", key, None);
     }
     bench.with_core("east", |core, now| core.handle_recovered(now));
@@ -196,4 +202,41 @@ fn what_the_store_holds_of_sites_that_are_not_linked_is_deleted_when_recovered()
     bench.with_core("west", |core, now| core.handle_recovered(now));
     let store = &bench.seat("west").store;
     assert!(store.held.is_empty() && store.given.is_empty(), "{store:?}");
+}
+
+#[test]
+fn a_process_that_dies_while_recovering_tells_the_same_at_the_same_revision() {
+    let mut bench = running();
+    for life in 0..2 {
+        let store = bench.seat("east").store.clone();
+        bench.restart("east", store, &["west"]);
+        bench.connect("east", "west");
+        let mut moved = endpoint("vm-2");
+        moved.locality = "us/sjc".parse().expect("valid");
+        moved.weight = 2 + life;
+        let key = OwnKey::Endpoint(name("shop/cart"), "vm-2".parse().expect("valid"));
+        bench.say("east", key, Some(model::catalog::OwnValue::Endpoint(moved)));
+        bench.settle();
+    }
+    assert_eq!(bench.core("east").own_version().epoch, Epoch(1), "no reason for a new one");
+    bench.run_for(std::time::Duration::from_secs(21));
+    assert_eq!(bench.core("west").counters().digests_differed, 0);
+}
+
+#[test]
+fn a_peer_with_half_a_snapshot_still_shows_an_old_store_for_what_it_is() {
+    let mut bench = Bench::new(&["east", "west"]);
+    bench.export("east", "shop/cart", &["vm-1"]);
+    bench.settle();
+    let backup = bench.seat("east").store.clone();
+    bench.export("east", "shop/pay", &["vm-1"]);
+    let store = bench.seat("east").store.clone();
+    bench.restart("east", store, &["west"]);
+    bench.connect("east", "west");
+    bench.settle();
+    assert!(!bench.core("west").names_complete(), "east is recovering");
+    bench.restart("east", backup, &["west"]);
+    bench.connect("east", "west");
+    bench.settle();
+    assert_eq!(bench.core("east").own_version().epoch, Epoch(2));
 }

@@ -6,7 +6,8 @@ use federation_core::event::{CloseCause, Event};
 use federation_core::session::SessionId;
 use federation_core::settings::Settings;
 use model::catalog::{
-    Entry, EntryKey, EntryValue, Epoch, ExportInfo, GroupSummary, Revision, Scope, ServiceSpec, SiteInfo, Version, View,
+    Entry, EntryKey, EntryValue, Epoch, ExportInfo, GroupSummary, Revision, Scope, ServiceSpec, SiteInfo,
+    Version, View,
 };
 use model::exchange::{Batch, Held, PeerMessage, RefusedSession};
 use model::ids::Incarnation;
@@ -37,7 +38,10 @@ fn group_entry(healthy: u32, total: u32, capacity: u64) -> Entry {
 fn endpoint_entry(change: impl FnOnce(&mut model::endpoint::Endpoint)) -> Entry {
     let mut endpoint = endpoint("vm-1");
     change(&mut endpoint);
-    entry(EntryKey::Endpoint(name("shop/cart"), "vm-1".parse().expect("valid")), EntryValue::Endpoint(endpoint))
+    entry(
+        EntryKey::Endpoint(name("shop/cart"), "vm-1".parse().expect("valid")),
+        EntryValue::Endpoint(endpoint),
+    )
 }
 
 fn site_entry(change: impl FnOnce(&mut SiteInfo)) -> Entry {
@@ -86,13 +90,22 @@ fn wrong_entries_are_refused_and_change_nothing() {
         ("order", vec![export_entry("shop/b"), export_entry("shop/a")]),
         ("twice", vec![export_entry("shop/a"), export_entry("shop/a")]),
         ("kind", vec![entry(EntryKey::Export(name("shop/a")), EntryValue::Site(info("east")))]),
-        ("kind", vec![entry(EntryKey::Site, EntryValue::Group(GroupSummary { healthy: 0, total: 1, capacity: 0 }))]),
+        (
+            "kind",
+            vec![entry(
+                EntryKey::Site,
+                EntryValue::Group(GroupSummary { healthy: 0, total: 1, capacity: 0 }),
+            )],
+        ),
         ("scope", vec![export_entry("bank/secret")]),
         ("scope", vec![Entry { key: EntryKey::Export(name("bank/secret")), value: None }]),
         ("site withdrawn", vec![Entry { key: EntryKey::Site, value: None }]),
         ("other site", vec![site_entry(|site| site.id = "west".parse().expect("valid"))]),
         ("other uid", vec![site_entry(|site| site.uid = uid("west"))]),
-        ("other trust domain", vec![site_entry(|site| site.trust_domain = "west.mesh".parse().expect("valid"))]),
+        (
+            "other trust domain",
+            vec![site_entry(|site| site.trust_domain = "west.mesh".parse().expect("valid"))],
+        ),
         ("more healthy than total", vec![group_entry(2, 1, 2)]),
         ("empty group", vec![group_entry(0, 0, 0)]),
         ("too much capacity", vec![group_entry(1, 1, 1_001)]),
@@ -123,7 +136,8 @@ fn wrong_entries_are_refused_and_change_nothing() {
         let narrow = federation_core::peer::PeerLink { want, ..link("east") };
         bench.with_core("west", |core, now| core.handle_link(narrow, now));
         let session = bench.connect("east", "west");
-        let held = bench.core("west").peer(&site("east")).expect("linked").held.expect("something").revision.0;
+        let held =
+            bench.core("west").peer(&site("east")).expect("linked").held.expect("something").revision.0;
         let count = entries.len() as u64;
         let error = refused(&mut bench, session, changes(held, held + count, entries));
         assert!(error.is_some(), "{what}");
@@ -231,7 +245,8 @@ fn a_catalog_that_is_too_large_is_refused() {
     let session = bench.connect("east", "west");
     bench.settle();
     let held = bench.core("west").peer(&site("east")).expect("linked").held.expect("something").revision.0;
-    let services = |count: u32| (0..count).map(|n| export_entry(&format!("shop/s{n:03}"))).collect::<Vec<_>>();
+    let services =
+        |count: u32| (0..count).map(|n| export_entry(&format!("shop/s{n:03}"))).collect::<Vec<_>>();
     let error = refused(&mut bench, session, changes(held, held + 21, services(21)));
     assert!(matches!(error, Some(MessageError::CatalogTooLarge { entries: 22, .. })), "{error:?}");
 

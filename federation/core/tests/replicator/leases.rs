@@ -32,11 +32,23 @@ fn the_state_of_a_peer_follows_its_paths() {
     let mut bench = running();
     let degraded = |degraded| PathsSummary { live: 2, total: 2, degraded, problem: "loss 5 %".to_owned() };
     let rows = [
-        (PathsSummary { live: 2, total: 2, ..Default::default() }, PeerState::Connected, "2 of 2 paths answer"),
-        (PathsSummary { live: 1, total: 2, ..Default::default() }, PeerState::Degraded, "1 of 2 paths to it are dead"),
+        (
+            PathsSummary { live: 2, total: 2, ..Default::default() },
+            PeerState::Connected,
+            "2 of 2 paths answer",
+        ),
+        (
+            PathsSummary { live: 1, total: 2, ..Default::default() },
+            PeerState::Degraded,
+            "1 of 2 paths to it are dead",
+        ),
         (degraded(true), PeerState::Degraded, "loss or round trip is high: loss 5 %"),
         (degraded(false), PeerState::Connected, "2 of 2 paths answer"),
-        (PathsSummary { live: 0, total: 2, ..Default::default() }, PeerState::Unreachable, "all 2 paths to it are dead"),
+        (
+            PathsSummary { live: 0, total: 2, ..Default::default() },
+            PeerState::Unreachable,
+            "all 2 paths to it are dead",
+        ),
         (PathsSummary::default(), PeerState::Unreachable, "there is no path to it"),
     ];
     for (paths, expected, reason) in rows {

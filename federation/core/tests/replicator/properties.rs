@@ -5,7 +5,8 @@ use federation_core::peer::PeerLink;
 use federation_core::session::Dialled;
 use federation_core::settings::Settings;
 use model::catalog::{
-    Entry, EntryKey, EntryValue, Epoch, ExportInfo, GroupSummary, OwnKey, OwnValue, Revision, Scope, Version, View,
+    Entry, EntryKey, EntryValue, Epoch, ExportInfo, GroupSummary, OwnKey, OwnValue, Revision, Scope, Version,
+    View,
 };
 use model::endpoint::Health;
 use model::exchange::{Batch, Held, PeerMessage, RefusedSession};
@@ -30,7 +31,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (0u8..3, any::<bool>()).prop_map(|(s, headless)| Step::Service(s, headless)),
         (0u8..3, any::<bool>()).prop_map(|(s, there)| Step::Export(s, there)),
-        (0u8..3, 0u8..3, proptest::option::of(any::<(bool, bool)>())).prop_map(|(s, e, v)| Step::Endpoint(s, e, v)),
+        (0u8..3, 0u8..3, proptest::option::of(any::<(bool, bool)>()))
+            .prop_map(|(s, e, v)| Step::Endpoint(s, e, v)),
         (0u8..4).prop_map(Step::Offer),
         (0u8..4, any::<bool>()).prop_map(|(s, endpoints)| Step::Want(s, endpoints)),
         Just(Step::Disconnect),
@@ -48,12 +50,19 @@ fn scope(number: u8) -> Scope {
 }
 
 /// What west should hold, counted slowly.
-fn expected(truth: &BTreeMap<OwnKey, OwnValue>, offer: &Scope, want: &Scope, view: View) -> BTreeMap<EntryKey, EntryValue> {
+fn expected(
+    truth: &BTreeMap<OwnKey, OwnValue>,
+    offer: &Scope,
+    want: &Scope,
+    view: View,
+) -> BTreeMap<EntryKey, EntryValue> {
     let mut told = BTreeMap::from([(EntryKey::Site, EntryValue::Site(info("east")))]);
     for service in (0..3).map(|n| name(&format!("shop/s{n}"))) {
         let spec = truth.get(&OwnKey::Service(service.clone()));
         let export = truth.get(&OwnKey::Export(service.clone()));
-        let (Some(OwnValue::Service(spec)), Some(OwnValue::Export { created_at_ms })) = (spec, export) else { continue };
+        let (Some(OwnValue::Service(spec)), Some(OwnValue::Export { created_at_ms })) = (spec, export) else {
+            continue;
+        };
         if !offer.contains(&service) || !want.contains(&service) {
             continue;
         }
@@ -68,8 +77,13 @@ fn expected(truth: &BTreeMap<OwnKey, OwnValue>, offer: &Scope, want: &Scope, vie
                 let key = EntryKey::Endpoint(service.clone(), id.clone());
                 told.insert(key, EntryValue::Endpoint(endpoint.clone()));
             } else {
-                let key = EntryKey::Group(service.clone(), endpoint.locality.clone(), endpoint.subset.clone());
-                let group = told.entry(key).or_insert(EntryValue::Group(GroupSummary { healthy: 0, total: 0, capacity: 0 }));
+                let key =
+                    EntryKey::Group(service.clone(), endpoint.locality.clone(), endpoint.subset.clone());
+                let group = told.entry(key).or_insert(EntryValue::Group(GroupSummary {
+                    healthy: 0,
+                    total: 0,
+                    capacity: 0,
+                }));
                 let EntryValue::Group(group) = group else { continue };
                 group.total += 1;
                 if endpoint.health == Health::Healthy {
@@ -198,7 +212,8 @@ proptest! {
 }
 
 fn version() -> impl Strategy<Value = Version> {
-    (0u64..4, 0u64..9).prop_map(|(epoch, revision)| Version { epoch: Epoch(epoch), revision: Revision(revision) })
+    (0u64..4, 0u64..9)
+        .prop_map(|(epoch, revision)| Version { epoch: Epoch(epoch), revision: Revision(revision) })
 }
 
 fn entry() -> impl Strategy<Value = Entry> {
@@ -206,7 +221,8 @@ fn entry() -> impl Strategy<Value = Entry> {
         Just(EntryKey::Site),
         (0u8..3).prop_map(|s| EntryKey::Export(name(&format!("shop/s{s}")))),
         (0u8..3).prop_map(|s| group_key(&format!("shop/s{s}"))),
-        (0u8..3).prop_map(|s| EntryKey::Endpoint(name(&format!("shop/s{s}")), "vm-1".parse().expect("valid"))),
+        (0u8..3)
+            .prop_map(|s| EntryKey::Endpoint(name(&format!("shop/s{s}")), "vm-1".parse().expect("valid"))),
     ];
     let value = prop_oneof![
         Just(EntryValue::Site(info("east"))),

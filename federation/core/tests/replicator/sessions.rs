@@ -25,14 +25,20 @@ fn two_sessions_that_cross_are_settled_alike() {
         // Each end sees its own session first, before anything was heard.
         bench.up("east", "west", east, Dialled::Here);
         bench.up("west", "east", west, Dialled::Here);
-        let order = if dialled_first == "east" { [("west", east), ("east", west)] } else { [("east", west), ("west", east)] };
+        let order = if dialled_first == "east" {
+            [("west", east), ("east", west)]
+        } else {
+            [("east", west), ("west", east)]
+        };
         for (at, session) in order {
             let peer = if at == "east" { "west" } else { "east" };
             bench.up(at, peer, session, Dialled::There);
         }
         bench.drive();
         bench.settle();
-        let used = |bench: &mut Bench, at: &str, peer: &str| bench.core(at).peer(&site(peer)).expect("linked").session;
+        let used = |bench: &mut Bench, at: &str, peer: &str| {
+            bench.core(at).peer(&site(peer)).expect("linked").session
+        };
         assert_eq!(used(&mut bench, "east", "west"), Some(east), "the lower uid dialled it");
         assert_eq!(used(&mut bench, "west", "east"), Some(east));
         assert!(bench.core("west").names_complete() && bench.core("east").names_complete());
@@ -77,7 +83,11 @@ fn with_clone() -> (Bench, SessionId, SessionId) {
 #[test]
 fn of_two_live_processes_with_one_uid_the_second_is_refused_and_said_so() {
     let (mut bench, first, clone) = with_clone();
-    assert_eq!(closes(&bench.take_events("west")), [], "nobody is accused before the first has shown that it lives");
+    assert_eq!(
+        closes(&bench.take_events("west")),
+        [],
+        "nobody is accused before the first has shown that it lives"
+    );
     bench.run_for(Duration::from_secs(6));
     let events = bench.take_events("west");
     assert_eq!(closes(&events), [(clone.0, CloseCause::Clone)]);
@@ -148,4 +158,16 @@ fn every_wake_up_says_why_and_is_in_the_future() {
         let (next, why) = bench.core("east").poll_timeout().expect("a session has timers");
         assert!(next > now, "`{why}` is due again at once: the shell would spin");
     }
+}
+
+#[test]
+fn a_second_session_that_takes_over_late_is_no_sign_of_life() {
+    let (mut bench, first, clone) = with_clone();
+    bench.deaf.insert(site("west"));
+    let lease_ends = bench.core("west").peer(&site("east")).expect("linked").lease_ends;
+    bench.run_for(Duration::from_secs(9));
+    bench.down(&site("west"), &site("east"), first);
+    let status = bench.core("west").peer(&site("east")).expect("linked");
+    assert_eq!(status.session, Some(clone));
+    assert!(lease_ends.is_some() && status.lease_ends == lease_ends);
 }

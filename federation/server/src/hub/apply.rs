@@ -8,11 +8,13 @@ use crate::names::NodeId;
 use crate::store::WriteBatch;
 use api::resource::export::ServiceExport;
 use api::resource::link::Link;
+use api::resource::workload::Workload;
 use api::resource::{Key, Kind, Resource, parse};
 use api::rest::change::{ApplyReply, ApplyRequest, Change, ChangeReply, DeleteRequest, ResourceList};
 use api::rest::workload::{WorkloadReply, WorkloadRequest};
+use api::text::Text;
 use model::config::WorkloadSpec;
-use model::ids::EndpointId;
+use model::ids::{EndpointId, Label};
 use model::service::ServiceName;
 use runtime::clock;
 use std::collections::BTreeSet;
@@ -116,9 +118,10 @@ impl Hub {
     ///
     /// # Errors
     /// It makes no sense, its host may not have it, or the store cannot be written.
-    pub fn expose(&mut self, request: WorkloadRequest) -> Answer<WorkloadReply> {
+    pub fn expose(&mut self, mut request: WorkloadRequest) -> Answer<WorkloadReply> {
         let spec = workload_spec(&request.workload)?;
         let service = spec.service.clone();
+        request.workload.metadata.name = Text(self.name_exposed(&request.workload, &spec)?);
         let mut steps = vec![self.plan_put(Resource::Workload(request.workload))?];
         if request.export {
             steps.push(self.plan_put(Resource::ServiceExport(ServiceExport::of(&service)))?);
@@ -128,6 +131,30 @@ impl Hub {
             workload: self.workload_view(&spec),
             service: self.service_view(&service).unwrap_or_default(),
             dry_run: request.dry_run,
+        })
+    }
+
+    /// The name under which an endpoint that is exposed is kept: the one that it has, else the one that was asked for,
+    /// and when another endpoint has that, one with its id. Whoever exposes speaks of an endpoint, so no other one may
+    /// be replaced by it.
+    fn name_exposed(&self, workload: &Workload, spec: &WorkloadSpec) -> Answer<Label> {
+        if let Some((key, _)) = self.resources.workloads.get(&(spec.service.clone(), spec.id.clone())) {
+            return Ok(key.name.clone());
+        }
+        let asked = Resource::Workload(workload.clone()).key();
+        let is_free =
+            |name: &Label| !self.resources.docs.contains_key(&Key { name: name.clone(), ..asked.clone() });
+        if is_free(&asked.name) {
+            return Ok(asked.name);
+        }
+        let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+        let with_id: String = format!("{}-{}", asked.name, spec.id).chars().map(letter).collect();
+        with_id.parse().ok().filter(is_free).ok_or_else(|| {
+            Denied::conflict(
+                format!("the names {} and {with_id} are those of other workloads", asked.name),
+                format!("endpoint {} of {} needs one of its own", spec.id, spec.service),
+                "give it another `id`, or write it to a file with a name and apply that",
+            )
         })
     }
 

@@ -147,11 +147,7 @@ impl Hub {
         }
         let (offered, taken) = (self.offers_to(site), self.takes_from(site));
         let talks = self.replicator.peer(site).is_some_and(|peer| peer.session.is_some());
-        let note = if talks {
-            String::new()
-        } else {
-            format!("{site} does not answer; it withdraws ours when its lease ends")
-        };
+        let note = if talks { String::new() } else { format!("{site} does not answer") };
         if !dry_run {
             self.end_link(site, "a person unlinked it")?;
         }

@@ -135,6 +135,10 @@ impl Hub {
         if status.state != PeerState::Connected {
             view.note = status.reason;
             view.next = "meshfed events".to_owned();
+            if let Some(ends) = status.lease_ends.filter(|_| status.state == PeerState::Unreachable) {
+                let minutes = ends.saturating_duration_since(now).as_secs().div_ceil(60);
+                view.note.push_str(&format!("; imports kept for {minutes} min, then withdrawn"));
+            }
         } else if status.session.is_none() {
             let failed = self.dials.get(site).and_then(|dial| dial.failed.clone());
             view.note = match failed {

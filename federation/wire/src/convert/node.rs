@@ -87,11 +87,11 @@ impl TryFrom<pb::NodeMessage> for NodeMessage {
                 })
                 .in_field("streams")?,
             },
-            Wire::Problems(problems) => Self::Problems(
-                list_of("problems", problems.problems, limits::PROBLEMS_MAX, |problem| {
+            Wire::Problems(problems) => {
+                Self::Problems(list_of("problems", problems.problems, limits::PROBLEMS_MAX, |problem| {
                     text("", problem, limits::TEXT_MAX)
-                })?,
-            ),
+                })?)
+            }
             Wire::Event(event) => Self::Event(NodeEvent {
                 what: text("event.what", event.what, limits::TEXT_MAX)?,
                 why: text("event.why", event.why, limits::TEXT_MAX)?,
