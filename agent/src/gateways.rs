@@ -126,7 +126,8 @@ impl Gateways {
     /// Takes what a gateway says of the linked sites over this connection.
     pub fn handle_views(&self, name: &GatewayName, connection: &Connection, views: PeerViews) {
         let changed = self.with(|held| {
-            let is_its = |held: &&mut Held| held.link.as_ref().is_some_and(|link| link.connection == *connection);
+            let is_its =
+                |held: &&mut Held| held.link.as_ref().is_some_and(|link| link.connection == *connection);
             let Some(held) = held.get_mut(name).filter(is_its) else { return false };
             let changed = held.views != views;
             held.views = views;
@@ -148,12 +149,21 @@ impl Gateways {
                     let beyond = match site {
                         None => Duration::ZERO,
                         Some(site) => {
-                            let view = held.views.peers.iter().find(|(id, view)| id == site && view.state.is_usable());
+                            let view = held
+                                .views
+                                .peers
+                                .iter()
+                                .find(|(id, view)| id == site && view.state.is_usable());
                             view?.1.rtt.unwrap_or(Duration::MAX)
                         }
                     };
                     let rtt = link.connection.health().rtt.unwrap_or_default().saturating_add(beyond);
-                    Some((rtt.as_millis() / RTT_GRAIN.as_millis(), link.connection.load().streams, name.clone(), link))
+                    Some((
+                        rtt.as_millis() / RTT_GRAIN.as_millis(),
+                        link.connection.load().streams,
+                        name.clone(),
+                        link,
+                    ))
                 })
                 .collect()
         });
@@ -164,7 +174,9 @@ impl Gateways {
     /// All connections that are in use.
     pub fn connections(&self) -> Vec<(GatewayName, Connection)> {
         let connection = |held: &Held| held.link.as_ref().map(|link| link.connection.clone());
-        self.with(|held| held.iter().filter_map(|(name, held)| Some((name.clone(), connection(held)?))).collect())
+        self.with(|held| {
+            held.iter().filter_map(|(name, held)| Some((name.clone(), connection(held)?))).collect()
+        })
     }
 
     /// The best view of each linked site that any gateway has that is not dead.

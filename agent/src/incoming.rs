@@ -66,16 +66,25 @@ impl Door {
     fn find(&self, header: &StreamHeader, stream: &ServiceStream) -> Result<Found, Refusal> {
         let refused = |code, detail: String| Err(refusal(code, detail));
         if header.hops > HOPS_MAX {
-            return refused(RefusalCode::TooManyHops, format!("it has gone through {} processes", header.hops));
+            return refused(
+                RefusalCode::TooManyHops,
+                format!("it has gone through {} processes", header.hops),
+            );
         }
         if *self.draining.borrow() {
             return refused(RefusalCode::Draining, "the agent takes nothing new".to_owned());
         }
         let Target::Endpoint(site, endpoint) = &stream.target else {
-            return refused(RefusalCode::BadHeader, "an agent is asked for one endpoint, and none is named".to_owned());
+            return refused(
+                RefusalCode::BadHeader,
+                "an agent is asked for one endpoint, and none is named".to_owned(),
+            );
         };
         if *site != self.site {
-            return refused(RefusalCode::BadHeader, format!("this agent belongs to site {}, not {site}", self.site));
+            return refused(
+                RefusalCode::BadHeader,
+                format!("this agent belongs to site {}, not {site}", self.site),
+            );
         }
         let workloads = self.workloads.borrow();
         let Some(workload) = workloads.get(&(stream.service.clone(), endpoint.clone())) else {
@@ -134,7 +143,10 @@ impl Door {
 }
 
 /// Reads views into a buffer that is used again; none: there are no more.
-async fn read_views(stream: &mut (impl AsyncRead + Unpin), body: &mut Vec<u8>) -> anyhow::Result<Option<PeerViews>> {
+async fn read_views(
+    stream: &mut (impl AsyncRead + Unpin),
+    body: &mut Vec<u8>,
+) -> anyhow::Result<Option<PeerViews>> {
     let mut length = [0; wire::frame::VIEWS_LENGTH];
     if stream.read_exact(&mut length).await.is_err() {
         return Ok(None);

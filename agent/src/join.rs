@@ -10,7 +10,7 @@ use model::node::NodeKind;
 use node::enroll::{self, Membership, NodeFolder};
 use std::net::{IpAddr, SocketAddr};
 use tracing::{debug, info, warn};
-use tunnel::{Config, Tunnel};
+use tunnel::{Config, ConnectError, Tunnel};
 
 /// Who the agent is: as its folder says, or after joining with its token.
 ///
@@ -22,7 +22,9 @@ pub(crate) async fn membership(options: &Options, folder: &NodeFolder) -> anyhow
         let over = membership.credentials.not_after_ms() <= runtime::clock::unix_ms();
         if !over || options.token.is_none() {
             if over {
-                warn!("the certificate of this host has run out (or its clock is ahead): join again with a new token");
+                warn!(
+                    "the certificate of this host has run out (or its clock is ahead): join again with a new token"
+                );
             }
             return Ok(membership);
         }
@@ -62,15 +64,23 @@ fn check(membership: &Membership, options: &Options, folder: &NodeFolder) -> any
 /// No gateway leads there, or the site refuses the token. Nothing was stored but the key.
 pub async fn join(token: &JoinToken, folder: &NodeFolder, address: IpAddr) -> anyhow::Result<Membership> {
     if token.kind != NodeKind::Agent {
-        bail!("this token lets a gateway join; make one for this host with `meshfed token agent {}`", token.name);
+        bail!(
+            "this token lets a gateway join; make one for this host with `meshfed token agent {}`",
+            token.name
+        );
     }
     let key = folder.joining_key()?;
     let tunnel = Tunnel::stranger(SocketAddr::new(address, 0), Config::wan()).context("open a UDP socket")?;
     let expect = Expect::digest(token.trust_domain.clone(), token.digest, RoleKind::Gateway);
     let mut tried = Vec::new();
+    // A gateway takes strangers only while a token is open; then nobody can say what became of this one.
+    let mut is_closed = false;
     for gateway in &token.addresses {
         let error = match tunnel.connect_link(*gateway, expect.clone()).await {
-            Err(error) => error.into(),
+            Err(error) => {
+                is_closed |= matches!(error, ConnectError::Refused { .. });
+                error.into()
+            }
             Ok(stream) => match enroll::join_as(&key, token, Box::new(stream), None).await {
                 Ok(membership) => {
                     folder.store(&membership)?;
@@ -83,5 +93,14 @@ pub async fn join(token: &JoinToken, folder: &NodeFolder, address: IpAddr) -> an
         debug!(%gateway, error = format!("{error:#}"), "cannot join here");
         tried.push(format!("{error:#}"));
     }
-    bail!("no gateway of site {} lets this host join: {}", token.site, tried.join("; "))
+    let tried = tried.join("; ");
+    if is_closed {
+        bail!(
+            "no gateway of site {} lets this host join, so the token was probably used already or has run out: make a new \
+             one with `meshfed token agent {}` ({tried})",
+            token.site,
+            token.name
+        );
+    }
+    bail!("no gateway of site {} lets this host join: {tried}", token.site)
 }

@@ -45,7 +45,7 @@ impl Leaving {
             // They only fail when the runtime goes away first.
             let _ = connector.await;
             let said = carrier.await.unwrap_or_default();
-            (said.was_taken(taken, &upstream).await, said.withdrew)
+            (!said.withdrew || said.was_taken(taken, &upstream).await, said.withdrew)
         };
         match tokio::time::timeout(WITHDRAW.min(self.limit), withdraw).await {
             Ok((true, true)) => tokio::time::sleep(SETTLE.min(self.limit)).await,

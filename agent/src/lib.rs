@@ -9,15 +9,15 @@
 //!
 //! What this crate deliberately does not know: routing rules (`policy`), health checks (`connectors`).
 
-pub mod join;
-pub mod setup;
+mod draining;
 pub mod gateways;
 pub mod incoming;
-pub mod ways;
-mod draining;
+pub mod join;
 mod leave;
+pub mod setup;
 mod upstream;
 mod way;
+pub mod ways;
 mod workloads;
 
 use anyhow::Context;
@@ -51,6 +51,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tunnel::{Config, Tunnel};
+use upstream::Reporter;
 use ways::AgentWays;
 
 /// Source events on their way to the federation.
@@ -131,9 +132,9 @@ impl Ports {
     async fn bind(options: &Options, range: Option<VipRange>) -> anyhow::Result<Self> {
         let at = |port| SocketAddr::new(options.address, port);
         Ok(Self {
-            health: runtime::bind::bind_tcp(at(options.health_port), "--health-port").await?,
-            dns: Dns::bind(at(options.dns_port), "--dns-port").await?,
-            proxy: runtime::bind::bind_tcp(at(options.proxy_port), "--proxy-port").await?,
+            health: runtime::bind::bind_tcp(at(options.health_port), "--address").await?,
+            dns: Dns::bind(at(options.dns_port), "--address").await?,
+            proxy: runtime::bind::bind_tcp(at(options.proxy_port), "--address").await?,
             redirect: setup::redirect_listener(options, range).await?,
         })
     }
@@ -189,17 +190,21 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
         credentials: credentials.clone(),
         trust: trust.clone(),
         store: store.clone(),
-        greeting: Greeting { kind: NodeKind::Agent, tunnel_address: None, locality: options.locality.clone() },
+        greeting: Greeting {
+            kind: NodeKind::Agent,
+            tunnel_address: None,
+            locality: options.locality.clone(),
+        },
         explainer: Arc::new(move |request| explainer.explain(&request)),
     });
     tokio::spawn(stream.run(late.child()));
     tokio::spawn(enroll::keep_renewed(credentials, folder, dial, trust, late.child()));
-    tokio::spawn(upstream::report(site.clone(), gateways.clone(), routes.clone(), upstream.clone(), late.child()));
 
     let locality = options.locality.clone().unwrap_or_else(|| membership.reply.locality.clone());
     let host = Host { name: options.host.clone(), locality: locality.clone(), network: network.clone() };
     let reports = Reports::default();
     let (report, file) = (reports.source.subscribe(), reports.file.subscribe());
+    let (told_report, told_file) = (report.clone(), file.clone());
     let of_config = workloads::of_config(&store, late.child());
     let workloads = workloads::follow(options.host.clone(), of_config.clone(), file, late.child());
     let workload_ports = workloads::ports(workloads.clone(), late.child());
@@ -222,7 +227,7 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
     tokio::spawn(serve(opened_receiver, door));
     let ways = AgentWays { host: options.host.clone(), network, workloads, gateways: gateways.clone() };
     let way_in = WayIn {
-        routes,
+        routes: routes.clone(),
         ways: Arc::new(ways),
         store: store.clone(),
         identity: membership.credentials.id().clone(),
@@ -241,6 +246,16 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
         tasks: tasks.clone(),
     };
     let problems = way_in::start_beside(way_in, workload_ports, &shutdown);
+    let reporter = Reporter {
+        site: site.clone(),
+        gateways: gateways.clone(),
+        routes,
+        upstream: upstream.clone(),
+        vips: problems.clone(),
+        file: told_file,
+        sources: told_report,
+    };
+    tokio::spawn(reporter.run(late.child()));
     serve_health(ports.health, &store, &gateways, &late);
 
     let limit = options.drain_timeout;
@@ -263,7 +278,12 @@ async fn serve(mut opened: mpsc::Receiver<(GatewayName, Link)>, door: Door) {
 }
 
 /// Ready once there is config and a connection to a gateway; other sites do not count.
-fn serve_health(listener: TcpListener, store: &Arc<ConfigStore>, gateways: &Arc<Gateways>, shutdown: &Shutdown) {
+fn serve_health(
+    listener: TcpListener,
+    store: &Arc<ConfigStore>,
+    gateways: &Arc<Gateways>,
+    shutdown: &Shutdown,
+) {
     let health = Health::new();
     let (config, connection) = (health.check("config"), health.check("gateway"));
     tokio::spawn(health::serve(listener, health, health::no_metrics("agent"), shutdown.token()));
@@ -274,7 +294,9 @@ fn serve_health(listener: TcpListener, store: &Arc<ConfigStore>, gateways: &Arc<
             changes.borrow_and_update();
             match store.current().version {
                 Some(_) => config.ready(),
-                None => config.not_ready("no config yet: nothing on disk, and the federation has not sent any"),
+                None => {
+                    config.not_ready("no config yet: nothing on disk, and the federation has not sent any")
+                }
             }
             match gateways.connections().is_empty() {
                 false => connection.ready(),

@@ -53,7 +53,9 @@ pub(crate) async fn redirect_listener(
     range: Option<VipRange>,
 ) -> anyhow::Result<Option<TcpListener>> {
     let dns = SocketAddr::new(options.address, options.dns_port);
-    let Some(setup) = range.and_then(|range| of(range, dns)).filter(Setup::is_applied) else { return Ok(None) };
+    let Some(setup) = range.and_then(|range| of(range, dns)).filter(Setup::is_applied) else {
+        return Ok(None);
+    };
     let listener = runtime::bind::bind_tcp(SocketAddr::V4(setup.redirect), "--address").await?;
     Ok(Some(listener))
 }

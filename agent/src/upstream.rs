@@ -2,13 +2,17 @@
 
 use crate::draining::Draining;
 use crate::gateways::Gateways;
-use connectors::connector::Input;
+use api::Diagnostic;
+use connectors::agent::Workloads as Listed;
+use connectors::connector::{Input, SourceReport};
+use connectors::watch::FileState;
 use model::ids::SiteId;
 use model::node::{NodeMessage, SourceChange, SourceEvent};
 use model::routing::{PeerState, PeerView};
 use node::routes::Routes;
 use node::store::ConfigStore;
 use node::stream::{Command, Upstream};
+use node::way_in::Problems;
 use runtime::shutdown::Shutdown;
 use std::sync::Arc;
 use std::time::Duration;
@@ -129,30 +133,61 @@ pub(crate) async fn follow_views(
     }
 }
 
-/// Tells the federation how the gateways are reached, and how many streams are open.
-pub(crate) async fn report(
-    site: SiteId,
-    gateways: Arc<Gateways>,
-    routes: Arc<Routes>,
-    upstream: Upstream,
-    shutdown: Shutdown,
-) {
-    let (mut changes, mut connected) = (gateways.changes(), upstream.connected());
-    loop {
-        changes.borrow_and_update();
-        connected.borrow_and_update();
-        upstream.send(NodeMessage::Paths(gateways.reports(&site))).await;
-        upstream.send(NodeMessage::Streams { open: routes.open_streams() }).await;
-        tokio::select! {
-            changed = changes.changed() => {
-                if changed.is_err() {
-                    return;
+/// What the federation is told of the host, for `status`.
+pub(crate) struct Reporter {
+    pub(crate) site: SiteId,
+    pub(crate) gateways: Arc<Gateways>,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) upstream: Upstream,
+    /// Virtual IPs that are not listened on.
+    pub(crate) vips: Problems,
+    /// The file with workloads.
+    pub(crate) file: watch::Receiver<FileState<Arc<Listed>>>,
+    /// What is registered.
+    pub(crate) sources: watch::Receiver<SourceReport>,
+}
+
+impl Reporter {
+    /// Tells how the gateways are reached, how many streams are open, and what is wrong here.
+    pub(crate) async fn run(self, shutdown: Shutdown) {
+        let (mut changes, mut connected) = (self.gateways.changes(), self.upstream.connected());
+        loop {
+            changes.borrow_and_update();
+            connected.borrow_and_update();
+            self.upstream.send(NodeMessage::Paths(self.gateways.reports(&self.site))).await;
+            self.upstream.send(NodeMessage::Streams { open: self.routes.open_streams() }).await;
+            self.upstream.send(NodeMessage::Problems(self.problems())).await;
+            tokio::select! {
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(GATHER).await;
                 }
-                tokio::time::sleep(GATHER).await;
+                changed = connected.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(INTERVAL) => {}
+                () = shutdown.begun() => return,
             }
-            changed = connected.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(INTERVAL) => {}
-            () = shutdown.begun() => return,
         }
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        if let Some(problem) = &self.file.borrow().problem {
+            let help = if problem.help.is_empty() { String::new() } else { format!(" ({})", problem.help) };
+            let Diagnostic { file, line, column, message, .. } = problem;
+            found
+                .push(format!("{file}:{line}:{column}: {message}{help}; the last good state stays in force"));
+        }
+        for instance in &self.sources.borrow().instances {
+            if let Some(refused) = &instance.refused {
+                found.push(format!(
+                    "workload {} {} is refused: {refused}",
+                    instance.service, instance.endpoint
+                ));
+            }
+        }
+        found.extend(self.vips.borrow().iter().cloned());
+        found
     }
 }

@@ -36,7 +36,13 @@ impl AgentWays {
 }
 
 impl Ways for AgentWays {
-    fn to_endpoint(&self, service: &ServiceName, endpoint: &Endpoint, target_port: u16, _hops: u8) -> Vec<Way> {
+    fn to_endpoint(
+        &self,
+        service: &ServiceName,
+        endpoint: &Endpoint,
+        target_port: u16,
+        _hops: u8,
+    ) -> Vec<Way> {
         match &endpoint.reach {
             Reach::Agent(host) if *host == self.host => {
                 self.local(service, endpoint, target_port).into_iter().collect()

@@ -10,7 +10,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Workloads that the config names; none before the first config.
-pub(crate) fn of_config(store: &Arc<ConfigStore>, shutdown: Shutdown) -> watch::Receiver<Option<Arc<Listed>>> {
+pub(crate) fn of_config(
+    store: &Arc<ConfigStore>,
+    shutdown: Shutdown,
+) -> watch::Receiver<Option<Arc<Listed>>> {
     let (sender, receiver) = watch::channel(None);
     let mut config = store.subscribe();
     tokio::spawn(async move {
@@ -56,7 +59,10 @@ pub(crate) fn follow(
 }
 
 /// Ports that the workloads listen on.
-pub(crate) fn ports(mut workloads: watch::Receiver<Arc<Listed>>, shutdown: Shutdown) -> watch::Receiver<BTreeSet<u16>> {
+pub(crate) fn ports(
+    mut workloads: watch::Receiver<Arc<Listed>>,
+    shutdown: Shutdown,
+) -> watch::Receiver<BTreeSet<u16>> {
     let ports_of = |listed: &Listed| -> BTreeSet<u16> {
         listed.values().flat_map(|workload| workload.ports.iter().map(|(_, port)| *port)).collect()
     };

@@ -26,7 +26,11 @@ pub type Tls = tokio_rustls::client::TlsStream<Box<dyn Io>>;
 ///
 /// # Errors
 /// It cannot be reached, or is not who it should be.
-pub async fn connect(dial: &dyn Dial, credentials: &LiveCredentials, trust: &TrustStore) -> anyhow::Result<Channel> {
+pub async fn connect(
+    dial: &dyn Dial,
+    credentials: &LiveCredentials,
+    trust: &TrustStore,
+) -> anyhow::Result<Channel> {
     let io = tokio::time::timeout(CONNECT_TIMEOUT, dial.dial())
         .await
         .context("the federation cannot be reached: no answer")?

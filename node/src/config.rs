@@ -1,6 +1,8 @@
 //! The config that a node holds, and how updates change it. Pure.
 
-use model::config::{ConfigEntry, ConfigKey, ConfigUpdate, ConfigValue, ConfigVersion, PeerConfig, SiteConfig, WorkloadSpec};
+use model::config::{
+    ConfigEntry, ConfigKey, ConfigUpdate, ConfigValue, ConfigVersion, PeerConfig, SiteConfig, WorkloadSpec,
+};
 use model::ids::{EndpointId, SiteId};
 use model::routing::Import;
 use model::service::ServiceName;
@@ -105,9 +107,10 @@ impl NodeConfig {
     pub fn entries(&self) -> Vec<ConfigEntry> {
         let entry = |key, value| ConfigEntry { key, value: Some(value) };
         let site = self.site.iter().map(|site| entry(ConfigKey::Site, ConfigValue::Site((**site).clone())));
-        let peers = self.peers.iter().map(|(id, peer)| {
-            entry(ConfigKey::Peer(id.clone()), ConfigValue::Peer((**peer).clone()))
-        });
+        let peers = self
+            .peers
+            .iter()
+            .map(|(id, peer)| entry(ConfigKey::Peer(id.clone()), ConfigValue::Peer((**peer).clone())));
         let services = self.services.iter().map(|(name, import)| {
             entry(ConfigKey::Service(name.clone()), ConfigValue::Service((**import).clone()))
         });
@@ -159,14 +162,19 @@ impl NodeConfig {
                 differs
             }
             (ConfigKey::Peer(id), ConfigValue::Peer(value)) => put(&mut self.peers, id.clone(), value),
-            (ConfigKey::Service(name), ConfigValue::Service(value)) => put(&mut self.services, name.clone(), value),
+            (ConfigKey::Service(name), ConfigValue::Service(value)) => {
+                put(&mut self.services, name.clone(), value)
+            }
             (ConfigKey::Workload(service, id), ConfigValue::Workload(value)) => {
                 put(&mut self.workloads, (service.clone(), id.clone()), value)
             }
             // `apply` has refused these.
             (
                 ConfigKey::Site | ConfigKey::Peer(_) | ConfigKey::Service(_) | ConfigKey::Workload(..),
-                ConfigValue::Site(_) | ConfigValue::Peer(_) | ConfigValue::Service(_) | ConfigValue::Workload(_),
+                ConfigValue::Site(_)
+                | ConfigValue::Peer(_)
+                | ConfigValue::Service(_)
+                | ConfigValue::Workload(_),
             ) => false,
         }
     }
@@ -177,7 +185,9 @@ impl NodeConfig {
             ConfigKey::Site => self.site.take().is_some(),
             ConfigKey::Peer(id) => self.peers.remove(id).is_some(),
             ConfigKey::Service(name) => self.services.remove(name).is_some(),
-            ConfigKey::Workload(service, id) => self.workloads.remove(&(service.clone(), id.clone())).is_some(),
+            ConfigKey::Workload(service, id) => {
+                self.workloads.remove(&(service.clone(), id.clone())).is_some()
+            }
         }
     }
 }
@@ -245,7 +255,10 @@ mod tests {
     #[test]
     fn a_change_without_its_base_changes_nothing() {
         let mut config = NodeConfig::default();
-        assert!(matches!(config.apply(update(2, false, false, vec![service("a")])), Err(BadUpdate::NoBase { .. })));
+        assert!(matches!(
+            config.apply(update(2, false, false, vec![service("a")])),
+            Err(BadUpdate::NoBase { .. })
+        ));
         config.apply(update(5, true, true, vec![service("a")])).expect("applies");
         assert!(config.apply(update(4, false, false, vec![service("b")])).is_err());
         let mut other = update(9, false, false, vec![service("b")]);

@@ -118,7 +118,10 @@ fn unreached(token: &JoinToken, source: anyhow::Error) -> JoinError {
 /// Whether a call was lost on its way, or the site cannot answer now. What the site has decided has another code.
 fn is_of_the_way(status: &tonic::Status) -> bool {
     use tonic::Code;
-    matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded | Code::Internal)
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded | Code::Internal
+    )
 }
 
 async fn ask(
@@ -155,10 +158,17 @@ fn joined(key: &NodeKey, token: &JoinToken, reply: pb::JoinReply) -> anyhow::Res
     let is_meant = match (&id.role, token.kind) {
         (Role::Gateway(name), NodeKind::Gateway) => name.as_str() == token.name.as_str(),
         (Role::Agent(name), NodeKind::Agent) => name.as_str() == token.name.as_str(),
-        (Role::Gateway(_) | Role::Agent(_) | Role::Federation(_) | Role::Admin(_) | Role::Workload { .. }, _) => false,
+        (
+            Role::Gateway(_) | Role::Agent(_) | Role::Federation(_) | Role::Admin(_) | Role::Workload { .. },
+            _,
+        ) => false,
     };
     if !is_meant || id.trust_domain != token.trust_domain {
-        bail!("it issued a certificate for {id}, and the token is for {} of {}", token.name, token.trust_domain);
+        bail!(
+            "it issued a certificate for {id}, and the token is for {} of {}",
+            token.name,
+            token.trust_domain
+        );
     }
     if reply.site.id != token.site || reply.site.trust_domain != token.trust_domain {
         bail!("it calls itself {} of {}", reply.site.id, reply.site.trust_domain);

@@ -9,11 +9,11 @@
 //! What this crate deliberately does not know: how a node reaches its federation (it is given a [`stream::Dial`]),
 //! and how it reaches endpoints and other sites.
 
-pub mod enroll;
 pub mod channel;
-pub mod stream;
-pub mod store;
 pub mod config;
-pub mod routes;
+pub mod enroll;
 pub mod route;
+pub mod routes;
+pub mod store;
+pub mod stream;
 pub mod way_in;

@@ -27,10 +27,18 @@ pub enum Way {
 /// What a node knows of ways, beyond what the config says.
 pub trait Ways: Send + Sync + 'static {
     /// Ways to an endpoint of the own site, on this port of it; best first, only those that are open now.
-    fn to_endpoint(&self, service: &ServiceName, endpoint: &Endpoint, target_port: u16, hops: u8) -> Vec<Way>;
+    fn to_endpoint(&self, service: &ServiceName, endpoint: &Endpoint, target_port: u16, hops: u8)
+    -> Vec<Way>;
 
     /// Ways to a linked site; best first, only those that are open now.
     fn to_site(&self, site: &SiteId, hops: u8) -> Vec<Way>;
+
+    /// Whether a stream whose connection has fallen silent could go another way to a linked site. Where several
+    /// connections come back after a silence, the first should not take the streams of those that are back a moment
+    /// later; whoever can tell says so here.
+    fn has_steady_way(&self, site: &SiteId, hops: u8) -> bool {
+        !self.to_site(site, hops).is_empty()
+    }
 }
 
 /// One client connection on its way.
@@ -116,7 +124,8 @@ impl ClientRoute {
     /// Whether the client's first bytes may reach two endpoints.
     pub fn is_retry_safe(&self) -> bool {
         self.routes.read(|router| {
-            let ports = router.import(&self.asked.service).map(|import| import.ports.as_slice()).unwrap_or_default();
+            let ports =
+                router.import(&self.asked.service).map(|import| import.ports.as_slice()).unwrap_or_default();
             ports.iter().any(|port| port.key == self.asked.port && port.retry_safe)
         })
     }
@@ -139,19 +148,22 @@ impl ClientRoute {
             let (endpoint, ways) = match &decision.verdict {
                 Verdict::Refused(refusal) => return Err(self.nobody(state, refusal)),
                 Verdict::Site { group } => (None, self.ways.to_site(&group.site, self.asked.hops)),
-                Verdict::Endpoint { endpoint, .. } => match self.routes.endpoint(&self.asked.service, endpoint) {
-                    Some(endpoint) => {
-                        let port = endpoint.ports.get(&self.asked.port).copied();
-                        let port = port.unwrap_or(self.asked.port.number);
-                        let ways = self.ways.to_endpoint(&self.asked.service, &endpoint, port, self.asked.hops);
-                        (Some((endpoint.id, endpoint.locality)), ways)
+                Verdict::Endpoint { endpoint, .. } => {
+                    match self.routes.endpoint(&self.asked.service, endpoint) {
+                        Some(endpoint) => {
+                            let port = endpoint.ports.get(&self.asked.port).copied();
+                            let port = port.unwrap_or(self.asked.port.number);
+                            let ways =
+                                self.ways.to_endpoint(&self.asked.service, &endpoint, port, self.asked.hops);
+                            (Some((endpoint.id, endpoint.locality)), ways)
+                        }
+                        // It has gone since the decision.
+                        None => {
+                            is_known = false;
+                            (None, Vec::new())
+                        }
                     }
-                    // It has gone since the decision.
-                    None => {
-                        is_known = false;
-                        (None, Vec::new())
-                    }
-                },
+                }
             };
             if !ways.is_empty() {
                 return Ok(Candidate { verdict: decision.verdict, endpoint, ways: ways.into() });
@@ -175,7 +187,9 @@ impl ClientRoute {
     fn header(&self, verdict: &Verdict) -> StreamHeader {
         let target = match verdict {
             Verdict::Endpoint { group, endpoint } => Target::Endpoint(group.site.clone(), endpoint.clone()),
-            Verdict::Site { group } if group.locality == Locality::default() => Target::Site(group.site.clone()),
+            Verdict::Site { group } if group.locality == Locality::default() => {
+                Target::Site(group.site.clone())
+            }
             Verdict::Site { group } => Target::Locality(group.site.clone(), group.locality.clone()),
             Verdict::Refused(_) => Target::Site(self.asked.caller.site.clone()),
         };
@@ -205,7 +219,9 @@ fn no_way() -> Refusal {
 /// A refusal by a process on the way says nothing of the candidate behind it; another way may lead there.
 fn is_of_the_way(code: RefusalCode) -> bool {
     match code {
-        RefusalCode::NoPath | RefusalCode::Draining | RefusalCode::Overloaded | RefusalCode::TooManyHops => true,
+        RefusalCode::NoPath | RefusalCode::Draining | RefusalCode::Overloaded | RefusalCode::TooManyHops => {
+            true
+        }
         RefusalCode::UnknownService
         | RefusalCode::UnknownPort
         | RefusalCode::Denied
@@ -304,18 +320,24 @@ impl Route for ClientRoute {
         let pin = self.asked.target.as_ref().filter(|_| self.asked.hops == 0);
         let is_way = |ways: Vec<Way>| !ways.is_empty();
         self.routes.read(|router| {
-            let groups = router.import(&self.asked.service).map(|import| import.groups.as_slice()).unwrap_or_default();
+            let groups =
+                router.import(&self.asked.service).map(|import| import.groups.as_slice()).unwrap_or_default();
             groups.iter().filter(|group| admits(pin, group)).any(|group| {
                 let site = &group.id.site;
                 if site != router.own() {
                     let usable = router.peers().get(site).is_some_and(|peer| peer.state.is_usable());
-                    return usable && group.healthy > 0 && is_way(self.ways.to_site(site, self.asked.hops));
+                    return usable && group.healthy > 0 && self.ways.has_steady_way(site, self.asked.hops);
                 }
                 group.endpoints.iter().filter(|endpoint| is_pinned(pin, endpoint)).any(|endpoint| {
                     let port = endpoint.ports.get(&self.asked.port);
                     endpoint.health == Health::Healthy
                         && port.is_some_and(|port| {
-                            is_way(self.ways.to_endpoint(&self.asked.service, endpoint, *port, self.asked.hops))
+                            is_way(self.ways.to_endpoint(
+                                &self.asked.service,
+                                endpoint,
+                                *port,
+                                self.asked.hops,
+                            ))
                         })
                 })
             })
@@ -339,4 +361,3 @@ fn is_pinned(pin: Option<&Target>, endpoint: &Endpoint) -> bool {
         Some(Target::Endpoint(_, id)) => endpoint.id == *id,
     }
 }
-

@@ -146,7 +146,12 @@ impl Routes {
     }
 
     /// Counts a stream while the guard lives.
-    pub(crate) fn count(self: &Arc<Self>, service: &ServiceName, site: &SiteId, endpoint: &EndpointId) -> Counted {
+    pub(crate) fn count(
+        self: &Arc<Self>,
+        service: &ServiceName,
+        site: &SiteId,
+        endpoint: &EndpointId,
+    ) -> Counted {
         let (place, endpoint) = ((service.clone(), site.clone()), endpoint.clone());
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         *open.entry(place.clone()).or_default().entry(endpoint.clone()).or_default() += 1;

@@ -47,6 +47,8 @@ pub trait Dial: Send + Sync + 'static {
 }
 
 /// What the federation wants of a node beyond taking config.
+// Commands are rare and moved once; a box would only be one more allocation.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub enum Command {
     /// Open a carrier and join it to a `Carry` call of `client`.

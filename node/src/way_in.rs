@@ -249,7 +249,12 @@ impl Server {
         }
     }
 
-    async fn serve_proxied(self: Arc<Self>, stream: TcpStream, names: Arc<NameTable>, place: OwnedSemaphorePermit) {
+    async fn serve_proxied(
+        self: Arc<Self>,
+        stream: TcpStream,
+        names: Arc<NameTable>,
+        place: OwnedSemaphorePermit,
+    ) {
         match proxy::handshake(stream, &names, &ProxyLimits::default()).await {
             Ok(pending) => {
                 let target = pending.target().clone();

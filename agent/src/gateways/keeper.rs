@@ -79,7 +79,9 @@ impl Keeper {
                 runs += 1;
                 let stop = shutdown.child();
                 running.insert(gateway.name.clone(), (gateway.address, stop.clone()));
-                keeper.gateways.with(|held| held.insert(gateway.name.clone(), Held::new(runs, gateway.address)));
+                keeper
+                    .gateways
+                    .with(|held| held.insert(gateway.name.clone(), Held::new(runs, gateway.address)));
                 tokio::spawn(keeper.clone().keep_one(gateway, runs, stop));
             }
             tokio::select! {
@@ -113,10 +115,12 @@ impl Keeper {
         self.gateways.with(|held| match held.get(&gateway.name) {
             None => Standing::Untried,
             // Silence of a moment is no reason to leave.
-            Some(Held { link: Some(link), views, .. }) => match link.connection.health().peer_draining || views.draining {
-                false => Standing::Works,
-                true => Standing::Fails,
-            },
+            Some(Held { link: Some(link), views, .. }) => {
+                match link.connection.health().peer_draining || views.draining {
+                    false => Standing::Works,
+                    true => Standing::Fails,
+                }
+            }
             Some(Held { failures: 0, .. }) => Standing::Dialled,
             Some(_) => Standing::Fails,
         })
@@ -210,7 +214,8 @@ enum Standing {
 /// Stays with gateways that work; fills up with others, in an order that differs from host to host so that agents
 /// spread, and changes a gateway that does not answer for one that was not tried.
 fn choose(listed: &[GatewayAddress], standing: impl Fn(&GatewayAddress) -> Standing) -> Vec<GatewayAddress> {
-    let mut ranked: Vec<_> = listed.iter().map(|gateway| (standing(gateway), fastrand::u32(..), gateway)).collect();
+    let mut ranked: Vec<_> =
+        listed.iter().map(|gateway| (standing(gateway), fastrand::u32(..), gateway)).collect();
     ranked.sort_by_key(|(standing, random, _)| (*standing, *random));
     ranked.into_iter().take(GATEWAYS).map(|(_, _, gateway)| gateway.clone()).collect()
 }
@@ -229,10 +234,12 @@ mod tests {
             })
             .collect();
         let standing = |gateway: &GatewayAddress| {
-            let (_, standing) = gateways.iter().find(|(name, _)| *name == gateway.name.as_str()).expect("listed");
+            let (_, standing) =
+                gateways.iter().find(|(name, _)| *name == gateway.name.as_str()).expect("listed");
             *standing
         };
-        let mut names: Vec<String> = choose(&listed, standing).into_iter().map(|g| g.name.to_string()).collect();
+        let mut names: Vec<String> =
+            choose(&listed, standing).into_iter().map(|g| g.name.to_string()).collect();
         names.sort();
         names.join(" ")
     }
@@ -242,7 +249,11 @@ mod tests {
         use Standing::*;
         for _ in 0..50 {
             assert_eq!(chosen(&[("a", Works), ("b", Untried), ("c", Works), ("d", Untried)]), "a c");
-            assert_eq!(chosen(&[("a", Untried), ("b", Dialled), ("c", Works)]), "b c", "a dial is given its time");
+            assert_eq!(
+                chosen(&[("a", Untried), ("b", Dialled), ("c", Works)]),
+                "b c",
+                "a dial is given its time"
+            );
         }
     }
 

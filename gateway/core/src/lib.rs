@@ -4,12 +4,10 @@
 //! - [`attempt`]: one client connection, from accept until an endpoint has it;
 //! - [`liveness`]: one tunnel connection and its probes;
 //! - [`path`]: all connections of a gateway or agent, by peer: placement, state of the peer, redialling;
-//! - [`admission`]: a stream header from an authenticated peer, taken or refused;
-//! - [`accounting`]: open streams by service, endpoint and site.
+//! - [`admission`]: a stream header from an authenticated peer, taken or refused.
 //!
 //! What this crate deliberately does not know: QUIC, sockets, protobuf, and how a site is chosen (`policy` does).
 
-pub mod accounting;
 pub mod admission;
 pub mod attempt;
 pub mod liveness;

@@ -19,6 +19,7 @@ use node::routes::Routes;
 use node::store::ConfigStore;
 use node::stream::{self, Dial, Greeting, Io};
 use node::way_in::{self, WayIn};
+use runtime::bind::BindError;
 use runtime::health::{self, Health};
 use runtime::shutdown::{Shutdown, Tasks, drain_within};
 use std::io;
@@ -30,7 +31,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 use tunnel::config::Roles;
-use tunnel::{CloseCode, Tunnel};
+use tunnel::{CloseCode, Tunnel, TunnelError};
 
 /// Connections that wait to be served. More wait in the tunnel, which closes what it cannot hold.
 const OPENED_MAX: usize = 64;
@@ -98,17 +99,21 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
     let trust = TrustStore::new(membership.reply.bundle.clone()).context("the bundle of the own site")?;
     let store = ConfigStore::open(&options.folder)?;
 
+    // Within a site process the ports come from its file; a gateway of its own has no setting but its address.
+    let is_of_site = matches!(options.entry, Entry::Given(_));
+    let setting = |key: &'static str| if is_of_site { key } else { "--address" };
     let health = Health::new();
     let config_ready = health.check("config");
     // What ends last: it serves until the last stream is done.
     let late = Shutdown::new();
     if let Some(address) = options.health {
-        let listener = runtime::bind::bind_tcp(address, "ports.health").await?;
+        let listener = runtime::bind::bind_tcp(address, setting("ports.gatewayHealth")).await?;
         tokio::spawn(health::serve(listener, health.clone(), health::no_metrics("gateway"), late.token()));
     }
     let config = options.tunnel.clone().accepting(Roles::of_gateway());
     let address = SocketAddr::new(options.address, options.port);
-    let tunnel = Tunnel::bind(address, credentials.clone(), &trust, config)?;
+    let tunnel = Tunnel::bind(address, credentials.clone(), &trust, config)
+        .map_err(|error| named(error, setting("ports.tunnel")))?;
 
     let routes = Routes::new(site.id.clone(), format!("gateway {name}"));
     let (opened, connections) = mpsc::channel(OPENED_MAX);
@@ -139,7 +144,7 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
         Some(local) => {
             let range = local.range.or(membership.reply.vip_range);
             let ways = Arc::new(GatewayWays { paths: paths.clone(), from_sibling: false });
-            let (proxy, dns) = bind_local(&local).await?;
+            let (proxy, dns) = bind_local(&local, setting).await?;
             let way_in = WayIn {
                 routes: routes.clone(),
                 ways,
@@ -195,14 +200,27 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
     Ok(Handle { tunnel_address, problems, ended })
 }
 
-async fn bind_local(local: &Local) -> anyhow::Result<(Option<TcpListener>, Option<Dns>)> {
+/// The tunnel does not know how its port was chosen.
+fn named(error: TunnelError, setting: &str) -> anyhow::Error {
+    match error {
+        TunnelError::Bind(BindError::InUse { address, transport, .. }) => {
+            BindError::InUse { address, transport, setting: setting.to_owned() }.into()
+        }
+        error => error.into(),
+    }
+}
+
+async fn bind_local(
+    local: &Local,
+    setting: impl Fn(&'static str) -> &'static str,
+) -> anyhow::Result<(Option<TcpListener>, Option<Dns>)> {
     let proxy = match local.proxy {
         None => None,
-        Some(address) => Some(runtime::bind::bind_tcp(address, "ports.proxy").await?),
+        Some(address) => Some(runtime::bind::bind_tcp(address, setting("ports.proxy")).await?),
     };
     let dns = match local.dns {
         None => None,
-        Some(address) => Some(Dns::bind(address, "ports.dns").await?),
+        Some(address) => Some(Dns::bind(address, setting("ports.dns")).await?),
     };
     Ok((proxy, dns))
 }

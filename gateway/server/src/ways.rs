@@ -36,4 +36,8 @@ impl Ways for GatewayWays {
     fn to_site(&self, site: &SiteId, _hops: u8) -> Vec<Way> {
         open(self.paths.to_site(site, self.from_sibling))
     }
+
+    fn has_steady_way(&self, site: &SiteId, _hops: u8) -> bool {
+        self.paths.has_steady_way(site, self.from_sibling)
+    }
 }

@@ -65,7 +65,8 @@ impl NodeFolder {
     pub fn joining_key(&self) -> anyhow::Result<NodeKey> {
         let path = self.file(KEY);
         if path.exists() {
-            return NodeKey::from_pem(&file::read_text(&path, FILE_MAX)?).context("read the key of this node");
+            return NodeKey::from_pem(&file::read_text(&path, FILE_MAX)?)
+                .context("read the key of this node");
         }
         let key = NodeKey::generate()?;
         file::write_atomic(&path, key.to_pem().as_bytes(), file::MODE_SECRET)?;
@@ -78,12 +79,17 @@ impl NodeFolder {
     /// The files are damaged.
     pub fn membership(&self) -> anyhow::Result<Option<Membership>> {
         let Some(joined) = file::read_if_present(&self.file(JOINED), FILE_MAX)? else { return Ok(None) };
-        let reply = pb::JoinReply::decode(joined.as_slice()).context("read what the site said when this node joined")?;
+        let reply = pb::JoinReply::decode(joined.as_slice())
+            .context("read what the site said when this node joined")?;
         let reply = JoinReply::try_from(reply).context("read what the site said when this node joined")?;
         let credentials = self.credentials()?;
         let addresses = file::read_text(&self.file(ADDRESSES), FILE_MAX)?;
         let addresses: Result<_, _> = addresses.lines().map(str::parse).collect();
-        Ok(Some(Membership { credentials, reply, addresses: addresses.context("read the addresses of the site")? }))
+        Ok(Some(Membership {
+            credentials,
+            reply,
+            addresses: addresses.context("read the addresses of the site")?,
+        }))
     }
 
     fn credentials(&self) -> anyhow::Result<Credentials> {
@@ -153,11 +159,13 @@ mod tests {
         folder.store_credentials(&old).expect("stored");
 
         // After the key of the new pair, before its certificate.
-        file::write_atomic(&folder.file(NEXT_KEY), new.key_pem().as_bytes(), file::MODE_SECRET).expect("written");
+        file::write_atomic(&folder.file(NEXT_KEY), new.key_pem().as_bytes(), file::MODE_SECRET)
+            .expect("written");
         assert_eq!(pem(&folder), old.chain_pem());
 
         // After its certificate, before the key is in its place; then once more.
-        file::write_atomic(&folder.file(CHAIN), new.chain_pem().as_bytes(), file::MODE_PUBLIC).expect("written");
+        file::write_atomic(&folder.file(CHAIN), new.chain_pem().as_bytes(), file::MODE_PUBLIC)
+            .expect("written");
         assert_eq!(pem(&folder), new.chain_pem());
         assert_eq!(pem(&folder), new.chain_pem());
         assert!(!folder.file(NEXT_KEY).exists());

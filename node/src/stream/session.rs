@@ -75,7 +75,8 @@ impl Ears<'_> {
     async fn hear(mut self, mut incoming: Streaming<pb::FederationMessage>) -> anyhow::Result<()> {
         self.command(Command::Connected).await;
         while let Some(message) = incoming.message().await.context("the config stream ended")? {
-            let message = FederationMessage::try_from(message).context("the federation sent what breaks the rules")?;
+            let message =
+                FederationMessage::try_from(message).context("the federation sent what breaks the rules")?;
             self.handle(message).await?;
         }
         bail!("the federation closed the config stream")

@@ -101,7 +101,11 @@ async fn a_way_that_ends_may_be_followed_by_another() {
 }
 
 /// A member whose certificate is due.
-async fn due(site: &Arc<Site>, federation: &Federation, folder: &NodeFolder) -> (Membership, LiveCredentials) {
+async fn due(
+    site: &Arc<Site>,
+    federation: &Federation,
+    folder: &NodeFolder,
+) -> (Membership, LiveCredentials) {
     federation.set(|settings| settings.lifetime = Duration::from_secs(60));
     let token = federation.token(NodeKind::Agent, "vm-1", vec![federation.address]);
     let member = enroll::join(&token, way(federation.address).await, None).await.expect("joins");

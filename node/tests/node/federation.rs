@@ -18,6 +18,7 @@ use model::identity::{Bundle, SpiffeId, TrustDomain};
 use model::ids::{SiteId, SiteUid};
 use model::node::{FederationMessage, NodeKind, NodeMessage};
 use runtime::clock::unix_ms;
+use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
@@ -181,6 +182,8 @@ pub struct Node {
     pub holds: Option<ConfigVersion>,
     to: mpsc::UnboundedSender<Result<pb::FederationMessage, Status>>,
     from: Streaming<pb::NodeMessage>,
+    /// Source events that were heard while something else was waited for.
+    sources: VecDeque<NodeMessage>,
 }
 
 impl Federation {
@@ -229,7 +232,8 @@ impl Federation {
     /// A token with which `name` may join.
     pub fn token(&self, kind: NodeKind, name: &str, addresses: Vec<SocketAddr>) -> JoinToken {
         let site = &self.shared.site;
-        let (id, secret) = (identity::secret::random_id().expect("random"), Secret::random().expect("random"));
+        let (id, secret) =
+            (identity::secret::random_id().expect("random"), Secret::random().expect("random"));
         self.shared.tokens.lock().expect("no panic").push((id, secret.clone()));
         JoinToken {
             id,
@@ -300,20 +304,33 @@ impl Node {
         version
     }
 
-    /// The next message; none: the stream has ended.
+    /// The next message that was not heard yet; none: the stream has ended.
     pub async fn next(&mut self) -> Option<NodeMessage> {
         let message = soon("a message", self.from.message()).await.ok()??;
         Some(NodeMessage::try_from(message).expect("a node keeps the rules"))
     }
 
-    /// The next message that fits.
+    /// The next message that fits. Source events are kept for whoever waits for them, others are left out.
     pub async fn wait<T>(&mut self, what: &str, fits: impl Fn(NodeMessage) -> Option<T>) -> T {
+        for at in 0..self.sources.len() {
+            if let Some(found) = fits(self.sources[at].clone()) {
+                self.sources.drain(..=at);
+                return found;
+            }
+        }
         soon(what, async {
             loop {
                 let message = self.next().await;
                 let message = message.unwrap_or_else(|| panic!("the stream has ended, waiting for {what}"));
-                if let Some(found) = fits(message) {
+                let is_source = matches!(message, NodeMessage::Source(_));
+                if let Some(found) = fits(message.clone()) {
+                    if is_source {
+                        self.sources.clear();
+                    }
                     return found;
+                }
+                if is_source {
+                    self.sources.push_back(message);
                 }
             }
         })
@@ -347,11 +364,12 @@ impl pb::config_server::Config for Service {
         let id = peer(&request).id.ok_or_else(|| Status::unauthenticated("no certificate"))?;
         let mut from = request.into_inner();
         let first = from.message().await?.ok_or_else(|| Status::invalid_argument("no first message"))?;
-        let NodeMessage::Hello { holds, .. } = NodeMessage::try_from(first).expect("a node keeps the rules") else {
+        let NodeMessage::Hello { holds, .. } = NodeMessage::try_from(first).expect("a node keeps the rules")
+        else {
             return Err(Status::invalid_argument("the first message must be Hello"));
         };
         let (to, outgoing) = mpsc::unbounded_channel();
-        let _ = self.0.nodes.send(Node { id, holds, to, from });
+        let _ = self.0.nodes.send(Node { id, holds, to, from, sources: VecDeque::new() });
         Ok(Response::new(Box::pin(UnboundedReceiverStream::new(outgoing))))
     }
 
@@ -365,7 +383,8 @@ impl pb::enroll_server::Enroll for Service {
     async fn join(&self, request: Request<pb::JoinRequest>) -> Result<Response<pb::JoinReply>, Status> {
         let exporter = peer(&request).exporter;
         let request = JoinRequest::try_from(request.into_inner()).expect("a node keeps the rules");
-        let known = self.0.tokens.lock().expect("no panic").iter().find(|(id, _)| *id == request.token).cloned();
+        let known =
+            self.0.tokens.lock().expect("no panic").iter().find(|(id, _)| *id == request.token).cloned();
         let (_, secret) = known.ok_or_else(|| Status::not_found("this token is not known here"))?;
         let context = identity::proof::join_context(request.kind, &request.name, &request.csr);
         if !identity::proof::verify(&secret, &exporter, &context, &request.proof) {
@@ -432,7 +451,11 @@ impl Connected for Io {
 }
 
 impl AsyncRead for Io {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.killed.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
@@ -477,7 +500,8 @@ async fn accept(
             };
             let Ok(stream) = handshake else { return };
             let session = stream.get_ref().1;
-            let id = session.peer_certificates().map(|chain| identity::peer::peer_id(chain).expect("verified"));
+            let id =
+                session.peer_certificates().map(|chain| identity::peer::peer_id(chain).expect("verified"));
             let exporter = identity::proof::exporter(session).expect("the handshake is done");
             let peer = PeerInfo { id, exporter };
             let io = Io { stream, peer, killed: Box::pin(stop.cancelled_owned()) };

@@ -71,7 +71,8 @@ fn caller() -> Caller {
 /// With one service, and east and dc linked and connected.
 async fn world(groups: Vec<Group>) -> World {
     let site = Site::new("west");
-    let tunnels = vec![dialler(&site, "agent/vm-1"), gateway(&site, "gw-0", any()), gateway(&site, "gw-1", any())];
+    let tunnels =
+        vec![dialler(&site, "agent/vm-1"), gateway(&site, "gw-0", any()), gateway(&site, "gw-1", any())];
     let (near_0, first) = connect(&site, &tunnels[0], &tunnels[1]).await;
     let (near_1, second) = connect(&site, &tunnels[0], &tunnels[2]).await;
     let routes = Routes::new(id("west"), "agent vm-1".to_owned());
