@@ -176,9 +176,23 @@ impl Client {
             .await
             .map_err(|error| self.http(&error))?;
         // It ends with the exchange; what goes wrong in it is told by the exchange.
-        let driver = tokio::spawn(connection);
+        let mut driver = tokio::spawn(connection);
         let answer = async {
-            let response = sender.send_request(request).await.map_err(|error| self.http(&error))?;
+            let response = match sender.send_request(request).await {
+                Ok(response) => response,
+                // The connection may have met the reason first; then the request only knows that it was dropped.
+                Err(error) if error.is_canceled() => {
+                    return Err(match (&mut driver).await {
+                        Ok(Err(cause)) => self.http(&cause),
+                        // Closed right behind the handshake, in good order: what a server does that wants no such client.
+                        Ok(Ok(())) => {
+                            self.disbelieved("the connection was closed right after the TLS handshake")
+                        }
+                        Err(_) => self.http(&error),
+                    });
+                }
+                Err(error) => return Err(self.http(&error)),
+            };
             let status = response.status();
             let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
             let body = body.map_err(|error| self.silent(&format!("the answer broke off: {error}")))?;
@@ -204,8 +218,12 @@ impl Client {
         if !tls {
             return self.silent(&format!("{}: {}", self.context.api, io_words(error)));
         }
+        self.disbelieved(&error.to_string())
+    }
+
+    fn disbelieved(&self, seen: &str) -> Failure {
         Failure::new(format!("{} at {} was not believed, or did not believe us", self.name, self.context.api))
-            .seen(error.to_string())
+            .seen(seen)
             .fix(format!(
                 "if the site was made anew, take its context again: `meshfed context remove {}`, then `meshfed init` \
                  or a new contexts file",

@@ -1,9 +1,9 @@
 //! Screens: from answers of the API to text, without any I/O.
 
+pub mod agent;
 pub mod change;
 pub mod demo;
 pub mod drain;
-pub mod agent;
 pub mod event;
 pub mod explain;
 pub mod link;

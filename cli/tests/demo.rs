@@ -24,7 +24,9 @@ fn every_failed_request_of_the_demo_was_in_flight_on_what_was_killed() {
     assert_eq!(number(&result, "requests"), 6_000, "{shown}");
     assert_eq!(number(&result, "failed"), number(&result, "in_flight"), "{shown}");
     let phases = result["phases"].as_array().expect("phases");
-    let [well, endpoint, gateway, back, federation] = phases.as_slice() else { panic!("five phases: {shown}") };
+    let [well, endpoint, gateway, back, federation] = phases.as_slice() else {
+        panic!("five phases: {shown}")
+    };
     for (phase, site) in [(well, "west"), (endpoint, "east"), (gateway, "dc"), (federation, "west")] {
         let answered = answered_by(phase, site);
         assert!(answered * 10 >= number(phase, "requests") * 8, "{site} answered {answered}: {shown}");

@@ -33,7 +33,11 @@ fn an_interrupted_demo_leaves_nothing_behind() {
     let begin = Instant::now();
     // In the middle of the start: some processes run, others do not yet.
     while processes(&directory).len() < 4 {
-        assert!(begin.elapsed() < Duration::from_secs(60), "nothing was started: {:?}", processes(&directory));
+        assert!(
+            begin.elapsed() < Duration::from_secs(60),
+            "nothing was started: {:?}",
+            processes(&directory)
+        );
         assert!(demo.try_wait().expect("can be asked").is_none(), "it has ended already");
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -49,6 +53,7 @@ fn an_interrupted_demo_leaves_nothing_behind() {
         assert!(begin.elapsed() < Duration::from_secs(20), "left behind: {:?}", processes(&directory));
         std::thread::sleep(Duration::from_millis(50));
     }
-    let left: Vec<_> = std::fs::read_dir(home.path()).expect("there").flatten().map(|e| e.file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(home.path()).expect("there").flatten().map(|e| e.file_name()).collect();
     assert!(left.is_empty(), "{left:?}");
 }

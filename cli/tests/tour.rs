@@ -112,18 +112,22 @@ fn the_tour_works_as_it_is_written() {
     let ports = format!("8080:{port}");
     let expose =
         ["expose", "shop/cart", "--on", "vm-1", "--port", &ports, "--target", &at(4), "--protocol", "http"];
-    let exposed = until(&home, &[&expose[..], &["--context", "east"]].concat(), "endpoint", |ran| ran.code == 0);
+    let exposed =
+        until(&home, &[&expose[..], &["--context", "east"]].concat(), "endpoint", |ran| ran.code == 0);
     assert!(exposed.out.contains("offered   to west"), "{}", exposed.out);
 
-    let services = until(&home, &["get", "services", "--context", "west", "--json"], "healthy service", |ran| {
-        serde_json::from_str::<serde_json::Value>(&ran.out).is_ok_and(|list| list["services"][0]["healthy"] == 1)
-    });
+    let services =
+        until(&home, &["get", "services", "--context", "west", "--json"], "healthy service", |ran| {
+            serde_json::from_str::<serde_json::Value>(&ran.out)
+                .is_ok_and(|list| list["services"][0]["healthy"] == 1)
+        });
     let list: api::rest::service::ServiceList = serde_json::from_str(&services.out).expect("JSON");
     let service = &list.services[0];
     assert_eq!(service.service, "shop/cart");
     assert_eq!(service.dns_name, "cart.shop.svc.clusterset.local");
     let curl = service.curl.as_deref().expect("a line that can be pasted");
-    let address = curl.strip_prefix("curl http://").expect("a URL").trim_end_matches('/').parse().expect("an address");
+    let address =
+        curl.strip_prefix("curl http://").expect("a URL").trim_end_matches('/').parse().expect("an address");
     let begin = Instant::now();
     let answer = loop {
         match get(address) {
@@ -146,6 +150,8 @@ fn the_tour_works_as_it_is_written() {
     assert_eq!(foreign.code, 1, "{}", foreign.err);
     drop(vm);
     home.good(&["unlink", "east", "west", "--yes"]);
-    until(&home, &["get", "services", "--context", "west"], "empty list", |ran| ran.out.starts_with("no services"));
+    until(&home, &["get", "services", "--context", "west"], "empty list", |ran| {
+        ran.out.starts_with("no services")
+    });
     assert!(home.good(&["get", "links", "--context", "east"]).out.starts_with("no links"));
 }

@@ -34,8 +34,10 @@ impl Drop for Flow {
 
 /// What the tasks of a flow need.
 pub(crate) struct Ends {
-    /// Connected to the target.
+    /// Sends to the target. Not connected to it: the host would refuse (ICMP) what others send to a connected socket,
+    /// and its refusals would come back as errors; a link lets neither through.
     pub upstream: Arc<UdpSocket>,
+    pub target: SocketAddr,
     /// Where the source sent to.
     pub listening: Arc<UdpSocket>,
     pub source: SocketAddr,
@@ -46,12 +48,11 @@ impl Flow {
     pub(crate) fn start(ends: Ends, link: Link, forth: Direction, stop: CancellationToken) -> Self {
         let (queue, taken) = mpsc::channel(UNDER_WAY_MAX);
         let last_used = Arc::new(AtomicU64::new(millis(ends.started)));
-        let upstream = Arc::clone(&ends.upstream);
+        let (upstream, target) = (Arc::clone(&ends.upstream), ends.target);
         let to_target = Way { link: link.clone(), direction: forth, stop: stop.clone() };
         tokio::spawn(to_target.deliver(taken, move |bytes| {
             let upstream = Arc::clone(&upstream);
-            // A target that is gone answers with ICMP, which shows up here as an error; a link does not pass it on.
-            async move { upstream.send(&bytes).await.is_ok() }
+            async move { upstream.send_to(&bytes, target).await.is_ok() }
         }));
         let to_source = Way { link: link.clone(), direction: forth.reverse(), stop: stop.clone() };
         tokio::spawn(to_source.bring_back(ends, Arc::clone(&last_used)));
@@ -134,10 +135,13 @@ impl Way {
         loop {
             let received = tokio::select! {
                 () = stop.cancelled() => return,
-                received = ends.upstream.recv(&mut buffer) => received,
+                received = ends.upstream.recv_from(&mut buffer) => received,
             };
-            // An error is the target's ICMP; see above. The socket stays good.
-            let Ok(length) = received else { continue };
+            // What anybody else sends here is dropped, as behind a NAT. The socket stays good after an error.
+            let Ok((length, from)) = received else { continue };
+            if from != ends.target {
+                continue;
+            }
             last_used.store(millis(ends.started), Ordering::Relaxed);
             if queue.try_send(buffer[..length].to_vec()).is_err() {
                 link.dropped(direction);

@@ -145,7 +145,6 @@ impl Server {
         }
         let own = self.listening.local_addr()?.ip();
         let upstream = UdpSocket::bind(SocketAddr::new(own, 0)).await?;
-        upstream.connect(self.target).await?;
         let (link, forth) = self.sources.iter().find(|known| known.address == source.ip()).map_or_else(
             || (self.local.clone(), Direction::Forth),
             |known| (known.link.clone(), known.direction),
@@ -153,6 +152,7 @@ impl Server {
         tracing::debug!(%source, target = %self.target, link = link.name(), "new flow");
         let ends = Ends {
             upstream: Arc::new(upstream),
+            target: self.target,
             listening: Arc::clone(&self.listening),
             source,
             started: self.started,

@@ -170,6 +170,22 @@ async fn a_target_may_die_and_come_back() {
 }
 
 #[tokio::test]
+async fn no_socket_of_a_link_refuses_a_stranger() {
+    let target = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+    let relay = through(target.local_addr().expect("bound"), &Link::new("a-b", Profile::default(), 1)).await;
+    let socket = client("127.0.0.1", &relay).await;
+    socket.send(b"x").await.expect("sent");
+    let mut buffer = [0; 64];
+    let (_, towards_target) =
+        timeout(LONG, target.recv_from(&mut buffer)).await.expect("in time").expect("received");
+    let stranger = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+    stranger.connect(towards_target).await.expect("no connection is made");
+    // A refusal would be an error of this socket, and what the stranger sends must not reach the source.
+    assert!(is_silent(&stranger, b"is anybody there?").await);
+    assert!(timeout(SILENCE, socket.recv(&mut buffer)).await.is_err());
+}
+
+#[tokio::test]
 async fn a_closed_relay_frees_its_address() {
     let relay = through(mirror().await, &Link::new("a-b", Profile::default(), 1)).await;
     let address = relay.address();

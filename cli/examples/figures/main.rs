@@ -3,6 +3,7 @@
 //! The processes of a mesh are this very program under another name: a link called `meshfed` in the mesh's directory
 //! points to it, and under that name it is the binary. So one build serves, and the two cannot be of different age.
 
+mod icmp;
 mod machine;
 mod outage;
 mod routed;
@@ -14,6 +15,7 @@ use machine::Watch;
 use meshfed::failure::{Failure, OrFail};
 use meshfed::output::{Format, Ui};
 use serde::Serialize;
+use stage::Setting;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -80,26 +82,27 @@ fn main() -> ExitCode {
 
 /// Measures, prints, and answers whether the goal was held.
 async fn measure(args: &Args, ui: &Ui) -> Result<bool, Failure> {
-    let dir = args.dir.as_deref();
+    let program = std::env::current_exe().or_fail(|| "the program cannot find itself".to_owned())?;
+    let setting = &Setting { dir: args.dir.clone(), program };
     match &args.figure {
         Figure::Routed(args) => {
-            let (numbers, watch) = routed::measure(args, dir, ui).await?;
+            let (numbers, watch) = routed::measure(args, setting, ui).await?;
             let held = numbers.held();
             print(ui, "routed", routed::goal(), held, &watch, numbers, screen::routed)
         }
         Figure::Endpoint(args) => {
-            let (numbers, watch) = outage::endpoint(args, dir, ui).await?;
+            let (numbers, watch) = outage::endpoint(args, setting, ui).await?;
             let held = numbers.failed == 0 && numbers.requests > 0;
             print(ui, "endpoint", "0 failed".to_owned(), held, &watch, numbers, screen::rounds)
         }
         Figure::Gateway(args) => {
-            let (numbers, watch) = outage::gateway(args, dir, ui).await?;
+            let (numbers, watch) = outage::gateway(args, setting, ui).await?;
             let held = numbers.held_in_flight() && numbers.gap.max_ms <= outage::GAP_GOAL_MS;
             let goal = format!("longest gap ≤ {} ms, failed only what was in flight", outage::GAP_GOAL_MS);
             print(ui, "gateway", goal, held, &watch, numbers, screen::rounds)
         }
         Figure::Federation(args) => {
-            let (numbers, watch) = outage::federation(args, dir, ui).await?;
+            let (numbers, watch) = outage::federation(args, setting, ui).await?;
             let held = numbers.failed() == 0 && numbers.requests() > 0;
             print(ui, "federation", "0 failed".to_owned(), held, &watch, numbers, screen::dead)
         }

@@ -3,9 +3,10 @@
 //! The load is that of the demo: 200 requests/s by a constant schedule, a new connection each, no retry. A request is
 //! failed when it has no complete answer after 2 s.
 
+use crate::icmp::{self, Icmp};
 use crate::machine::Watch;
 use crate::routed::Spread;
-use crate::stage::Stage;
+use crate::stage::{Setting, Stage};
 use api::text::Text;
 use bench::http1::Target;
 use bench::load::OpenLoop;
@@ -17,12 +18,8 @@ use meshfed::failure::{Failure, OrFail};
 use meshfed::output::Ui;
 use model::ids::HostName;
 use serde::Serialize;
-use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::time::{Duration, Instant};
-use tokio::net::UdpSocket;
-use topologies::plan::{ClientPlan, TUNNEL_PORT};
+use topologies::plan::ClientPlan;
 use topologies::schema::{Host, Topology};
 
 /// Goal for the longest gap after a killed gateway.
@@ -36,8 +33,6 @@ const RETURN_LIMIT: Duration = Duration::from_secs(60);
 const RETURNED: u64 = 200;
 /// How long a process may take to leave.
 const DRAIN_LIMIT: Duration = Duration::from_secs(8);
-/// How long an ICMP message is waited for; on this host it takes microseconds.
-const ICMP_LIMIT: Duration = Duration::from_millis(300);
 
 /// How often a part is killed.
 #[derive(Debug, clap::Args)]
@@ -68,26 +63,17 @@ pub struct Killed {
     pub in_flight: u64,
     /// The longest time without a completed answer, round by round.
     pub gap: Spread,
-    /// Whether an ICMP message about a dead gateway reaches those who send to it over a link; only for gateways.
+    /// Whether ICMP tells the survivors, as seen in the last round; only for gateways.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub icmp: Option<Icmp>,
     /// Each round, from before the kill until the part is started again.
     pub rounds: Vec<PhaseReport>,
 }
 
-/// What a sender hears of a dead gateway, at the address that peers dial, and at the gateway's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Icmp {
-    /// Over the link: a port unreachable would show as a refused datagram.
-    pub over_the_link: bool,
-    /// The control: sent directly to the gateway's own address.
-    pub directly: bool,
-}
-
 impl Killed {
     /// Whether nothing failed but what was in flight.
     pub fn held_in_flight(&self) -> bool {
-        self.requests > 0 && self.failed == self.in_flight && self.icmp.is_none_or(|icmp| !icmp.over_the_link)
+        self.requests > 0 && self.failed == self.in_flight && self.icmp.is_none_or(Icmp::is_suppressed)
     }
 }
 
@@ -95,18 +81,18 @@ impl Killed {
 ///
 /// # Errors
 /// Something did not start, or the load does not return.
-pub async fn endpoint(args: &Rounds, dir: Option<&Path>, ui: &Ui) -> Result<(Killed, Watch), Failure> {
+pub async fn endpoint(args: &Rounds, setting: &Setting, ui: &Ui) -> Result<(Killed, Watch), Failure> {
     let part = Part::Workload("west-cart-0".to_owned());
-    rounds(args, &demo()?, &part, "west", dir, ui).await
+    rounds(args, &demo()?, &part, "west", setting, ui).await
 }
 
 /// Kills the only gateway of east, which serves west's load; dc takes over.
 ///
 /// # Errors
 /// Something did not start, or the load does not return.
-pub async fn gateway(args: &Rounds, dir: Option<&Path>, ui: &Ui) -> Result<(Killed, Watch), Failure> {
+pub async fn gateway(args: &Rounds, setting: &Setting, ui: &Ui) -> Result<(Killed, Watch), Failure> {
     let part = Part::Gateway("east".to_owned(), "gw-0".to_owned());
-    rounds(args, &without_west()?, &part, "east", dir, ui).await
+    rounds(args, &without_west()?, &part, "east", setting, ui).await
 }
 
 fn demo() -> Result<Topology, Failure> {
@@ -125,11 +111,11 @@ async fn rounds(
     topology: &Topology,
     part: &Part,
     home: &str,
-    dir: Option<&Path>,
+    setting: &Setting,
     ui: &Ui,
 ) -> Result<(Killed, Watch), Failure> {
     ui.progress("the demo's three sites");
-    let mut stage = Stage::start(topology, dir, ui).await?;
+    let mut stage = Stage::start(topology, setting, ui).await?;
     let stopped = stage.interrupted();
     let measured = tokio::select! {
         measured = run_rounds(args.rounds, &mut stage, part, home, ui) => measured,
@@ -156,7 +142,7 @@ async fn run_rounds(
         aim(&load, part, round, rounds).await;
         let killed = kill(&mut stage.mesh, part, &load).await.map_err(|error| stage.failed(&error))?;
         if let Part::Gateway(site, gateway) = part {
-            icmp = Some(hears_icmp(stage, site, gateway).await?);
+            icmp = Some(icmp::listen(stage.mesh.plan(), site, gateway).await?);
         }
         until(&load, BEFORE + AFTER).await;
         stage.mesh.check().map_err(|error| stage.failed(&error))?;
@@ -214,28 +200,6 @@ async fn mend(stage: &mut Stage, part: &Part, home: &str, client: &ClientPlan) -
     Err(Failure::new(format!("the load did not return to {home} after {part} was started again")))
 }
 
-/// Sends a datagram to a dead gateway and listens for ICMP: the kernel turns a port unreachable into an error of the
-/// socket that sent.
-async fn hears_icmp(stage: &Stage, site: &str, gateway: &str) -> Result<Icmp, Failure> {
-    let sites = &stage.mesh.plan().sites;
-    let site = sites.iter().find(|s| s.name.as_str() == site);
-    let gateway = site.and_then(|site| site.gateways.iter().find(|g| g.name.as_str() == gateway));
-    let gateway = gateway.ok_or_else(|| Failure::new("there is no such gateway in the plan"))?;
-    let refused = |address: SocketAddr| async move {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        socket.connect(address).await?;
-        socket.send(b"is anybody there?").await?;
-        let answer = tokio::time::timeout(ICMP_LIMIT, socket.recv(&mut [0; 64])).await;
-        std::io::Result::Ok(matches!(answer, Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused))
-    };
-    let what = || "ICMP cannot be listened for".to_owned();
-    let own = SocketAddr::new(gateway.address.into(), TUNNEL_PORT);
-    Ok(Icmp {
-        over_the_link: refused(gateway.advertise).await.or_fail(what)?,
-        directly: refused(own).await.or_fail(what)?,
-    })
-}
-
 fn first_client(stage: &Stage) -> ClientPlan {
     stage.mesh.plan().clients.first().cloned().expect("the demo's topology has a client")
 }
@@ -284,7 +248,7 @@ impl Without {
 ///
 /// # Errors
 /// Something did not start.
-pub async fn federation(args: &Dead, dir: Option<&Path>, ui: &Ui) -> Result<(Without, Watch), Failure> {
+pub async fn federation(args: &Dead, setting: &Setting, ui: &Ui) -> Result<(Without, Watch), Failure> {
     let mut topology = without_west()?;
     let second: Text<HostName> = Text("client-2".parse().expect("a label"));
     for (name, site) in &mut topology.sites {
@@ -296,7 +260,7 @@ pub async fn federation(args: &Dead, dir: Option<&Path>, ui: &Ui) -> Result<(Wit
     client.host = second;
     topology.clients.push(client);
     ui.progress("the demo's three sites, and a second host in west");
-    let mut stage = Stage::start(&topology, dir, ui).await?;
+    let mut stage = Stage::start(&topology, setting, ui).await?;
     let stopped = stage.interrupted();
     let measured = tokio::select! {
         measured = run_without(args.seconds, &mut stage, ui) => measured,

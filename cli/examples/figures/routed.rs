@@ -7,7 +7,7 @@
 //! echo of the endpoint, or a refused or reset connection. So the first new request itself is in the time.
 
 use crate::machine::Watch;
-use crate::stage::Stage;
+use crate::stage::{Setting, Stage};
 use api::resource::Resource;
 use api::resource::workload::{CheckKind, CheckSpec};
 use api::rest::change::ChangeReply;
@@ -22,7 +22,6 @@ use meshfed::output::Ui;
 use model::service::ServiceName;
 use runtime::file::{MODE_PUBLIC, write_atomic};
 use serde::Serialize;
-use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use topologies::plan::ClientPlan;
@@ -55,11 +54,11 @@ clients:
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// How many changes, half of them to served and half to refused.
-    #[arg(long, default_value_t = 1000)]
-    changes: u32,
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..))]
+    pub changes: u32,
     /// How many services are present, in east and in west.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(2..=500))]
-    services: u32,
+    pub services: u32,
 }
 
 /// What came of it.
@@ -127,10 +126,10 @@ impl Numbers {
 ///
 /// # Errors
 /// Something did not start, or a change had no effect in time.
-pub async fn measure(args: &Args, dir: Option<&Path>, ui: &Ui) -> Result<(Numbers, Watch), Failure> {
+pub async fn measure(args: &Args, setting: &Setting, ui: &Ui) -> Result<(Numbers, Watch), Failure> {
     let topology = topologies::read("routed", TOPOLOGY)?;
     ui.progress("two sites, no round trip between them beyond the host's own");
-    let stage = Stage::start(&topology, dir, ui).await?;
+    let stage = Stage::start(&topology, setting, ui).await?;
     let measured = tokio::select! {
         measured = run(args, &stage, ui) => measured,
         stopped = stage.interrupted() => stopped,
@@ -195,7 +194,8 @@ fn add_services(count: u32, stage: &Stage) -> Result<Vec<ServiceName>, Failure> 
     let written: Result<Vec<String>, _> = resources.iter().map(api::yaml::write).collect();
     let text = written.or_fail(|| "the services cannot be written".to_owned())?.join("\n---\n");
     let path = stage.mesh.directory().join("east").join("services.yaml");
-    write_atomic(&path, text.as_bytes(), MODE_PUBLIC).or_fail(|| "the services cannot be written".to_owned())?;
+    write_atomic(&path, text.as_bytes(), MODE_PUBLIC)
+        .or_fail(|| "the services cannot be written".to_owned())?;
     Ok(names)
 }
 
@@ -248,7 +248,9 @@ struct Change {
 async fn ask(target: &Target) -> Outcome {
     match get(target, None).await {
         Ok(_) => Outcome::Served,
-        Err(failure) if matches!(failure.cause, Cause::Refused | Cause::Reset | Cause::Closed) => Outcome::Refused,
+        Err(failure) if matches!(failure.cause, Cause::Refused | Cause::Reset | Cause::Closed) => {
+            Outcome::Refused
+        }
         Err(_) => Outcome::Strange,
     }
 }
@@ -284,4 +286,36 @@ async fn change(east: &Client, caller: &Caller, wanted: Outcome) -> Result<Chang
     };
     let call = call.await.or_fail(|| "the call has panicked".to_owned())??;
     Ok(Change { took, call, flapped })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use meshfed::output::Format;
+
+    #[test]
+    fn a_quantile_is_a_value_of_the_sample() {
+        let times: Vec<Duration> = (1..=1000).rev().map(Duration::from_millis).collect();
+        let spread = Spread::of(&times);
+        assert_eq!((spread.p50_ms, spread.p99_ms, spread.max_ms), (500.0, 990.0, 1000.0));
+        assert_eq!(Spread::of(&times[..1]).p50_ms, 1000.0);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn changes_in_east_are_seen_in_west() {
+        // This test is in target/debug/examples, and the binary beside that folder.
+        let own = std::env::current_exe().expect("this test");
+        let program = own.ancestors().nth(2).map(|folder| folder.join("meshfed")).expect("it is in a folder");
+        if !program.exists() {
+            println!("SKIPPED: changes_in_east_are_seen_in_west: {} is not built", program.display());
+            return;
+        }
+        let setting = Setting { dir: None, program };
+        let args = Args { changes: 4, services: 3 };
+        let measured = measure(&args, &setting, &Ui::detect(Format::Json)).await;
+        let (numbers, _) = measured.map_err(|failure| failure.text()).expect("it is measured");
+        let changes: Vec<usize> = numbers.rows.iter().map(|row| row.changes).collect();
+        assert_eq!(changes, [2, 2, 4]);
+        assert!(numbers.rows.iter().all(|row| row.took.p50_ms > 0.0 && row.took.max_ms >= row.took.p99_ms));
+    }
 }

@@ -53,11 +53,11 @@ pub fn rounds(numbers: &Killed, style: Style) -> String {
         numbers.gap.max_ms
     );
     if let Some(icmp) = numbers.icmp {
-        let heard = |heard: bool| if heard { "answered with an ICMP port unreachable" } else { "not answered" };
+        let control = if icmp.directly { "refused (ICMP works)" } else { "not refused" };
         text.push_str(&format!(
-            "\na datagram to the dead gateway is {} over the link, and {} at its own address",
-            heard(icmp.over_the_link),
-            heard(icmp.directly)
+            "\nICMP: {} of {} sockets of the links refuse a datagram after the kill; sent to the dead gateway itself it is \
+             {control}",
+            icmp.refused, icmp.sockets
         ));
     }
     text
@@ -69,7 +69,12 @@ pub fn dead(numbers: &Without, style: Style) -> String {
     for load in &numbers.loads {
         table.row(row(load));
     }
-    format!("{} s of load without west's federation\n  {}\n\n{}", numbers.seconds, numbers.steps.join("\n  "), table.text(style))
+    format!(
+        "{} s of load without west's federation\n  {}\n\n{}",
+        numbers.seconds,
+        numbers.steps.join("\n  "),
+        table.text(style)
+    )
 }
 
 fn columns(first: &'static str) -> Vec<meshfed::render::table::Column> {

@@ -7,8 +7,17 @@ use meshfed::contexts::Store;
 use meshfed::failure::{Failure, OrFail};
 use meshfed::output::Ui;
 use runtime::shutdown::Shutdown;
-use std::path::Path;
+use std::path::PathBuf;
 use topologies::schema::Topology;
+
+/// Where and with what a mesh is run.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    /// Directory of its files, empty or new; none: a temporary one.
+    pub dir: Option<PathBuf>,
+    /// What is run under the name `meshfed`.
+    pub program: PathBuf,
+}
 
 /// A mesh that runs.
 pub struct Stage {
@@ -24,12 +33,12 @@ impl Stage {
     ///
     /// # Errors
     /// It does not start, or Ctrl-C was pressed.
-    pub async fn start(topology: &Topology, dir: Option<&Path>, ui: &Ui) -> Result<Self, Failure> {
+    pub async fn start(topology: &Topology, setting: &Setting, ui: &Ui) -> Result<Self, Failure> {
         let shutdown = Shutdown::on_signals().or_fail(|| "signals cannot be caught".to_owned())?;
-        let place = Place::take(dir, "figures")?;
-        let own = std::env::current_exe().or_fail(|| "the program cannot find itself".to_owned())?;
+        let place = Place::take(setting.dir.as_deref(), "figures")?;
         let program = place.path.join("meshfed");
-        std::os::unix::fs::symlink(own, &program).or_fail(|| format!("{} cannot be made", program.display()))?;
+        std::os::unix::fs::symlink(&setting.program, &program)
+            .or_fail(|| format!("{} cannot be made", program.display()))?;
         match start_program(&program, topology, &place, &shutdown, ui).await? {
             Started::Running(mesh) => Ok(Self { mesh: *mesh, place, shutdown }),
             Started::Interrupted => {

@@ -182,7 +182,8 @@ fn write_site(directory: &Path, site: &Site, uid: SiteUid, trust_domain: &TrustD
     write(&directory.join("uid"), format!("{uid}\n").as_bytes(), MODE_PUBLIC)?;
     write_admin(&ca, directory, now)?;
     let yaml = api::yaml::write(site).or_fail(|| "the site cannot be written".to_owned())?;
-    let yaml = format!("# Made by `meshfed init`. `meshfed site` reads it at its start.\n{}\n", yaml.trim_end());
+    let yaml =
+        format!("# Made by `meshfed init`. `meshfed site` reads it at its start.\n{}\n", yaml.trim_end());
     // Last, so that a directory with this file is whole.
     write(&directory.join("site.yaml"), yaml.as_bytes(), MODE_PUBLIC)
 }

@@ -88,7 +88,9 @@ async fn start_federation(
 ) -> Result<federation_server::Handle, Failure> {
     let mut options = federation_server::Options::new(directory.to_owned(), settings.clone());
     options.connectors = sources::names(&settings);
-    let failed = |error: anyhow::Error| process_failed(format!("the federation of {} does not start", settings.site), &error);
+    let failed = |error: anyhow::Error| {
+        process_failed(format!("the federation of {} does not start", settings.site), &error)
+    };
     let handle = federation_server::run(options, shutdown.clone()).await.map_err(failed)?;
     sources::start(&handle, directory, &settings, shutdown).await.map_err(failed)?;
     Ok(handle)
@@ -104,10 +106,13 @@ fn process_failed(what: impl Into<String>, error: &anyhow::Error) -> Failure {
 fn settings(directory: &Path) -> Result<SiteSettings, Failure> {
     let path = directory.join("site.yaml");
     let name = path.display().to_string();
-    let text = runtime::file::read_text(&path, api::yaml::FILE_MAX).or_fail(|| format!("{name} cannot be read"))?;
+    let text =
+        runtime::file::read_text(&path, api::yaml::FILE_MAX).or_fail(|| format!("{name} cannot be read"))?;
     let mut resources = api::resource::parse(&name, &text)?.into_iter();
     match (resources.next(), resources.next()) {
-        (Some(Resource::Site(site)), None) => site.settings().map_err(|problem| Failure::new(format!("{name}: {problem}"))),
+        (Some(Resource::Site(site)), None) => {
+            site.settings().map_err(|problem| Failure::new(format!("{name}: {problem}")))
+        }
         _ => Err(Failure::new(format!("{name} is not one resource of kind Site"))
             .fix("keep what `meshfed init` made; other resources belong into files of their own")),
     }

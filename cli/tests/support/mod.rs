@@ -1,6 +1,9 @@
 //! Runs the real binary in a directory of its own.
 
-#![allow(dead_code, reason = "each file of tests is a program of its own, and not every one uses all of this")]
+#![allow(
+    dead_code,
+    reason = "each file of tests is a program of its own, and not every one uses all of this"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

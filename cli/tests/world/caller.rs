@@ -23,7 +23,8 @@ pub struct Held {
 
 impl Held {
     pub fn open(address: SocketAddr) -> Result<Self, String> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(|e| format!("{address}: connect: {e}"))?;
+        let stream =
+            TcpStream::connect_timeout(&address, PATIENCE).map_err(|e| format!("{address}: connect: {e}"))?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(|e| e.to_string())?;
         Ok(Self { stream: BufReader::new(stream) })
     }
@@ -72,7 +73,8 @@ pub fn get(address: SocketAddr, path: &str) -> Result<Answer, String> {
 pub fn resolve(server: SocketAddr, service: &str, port: u16) -> Result<SocketAddr, String> {
     let (namespace, name) = service.split_once('/').expect("NAMESPACE/NAME");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let address = runtime.block_on(live::dns::resolve(server, &format!("{name}.{namespace}.svc.clusterset.local")))?;
+    let address =
+        runtime.block_on(live::dns::resolve(server, &format!("{name}.{namespace}.svc.clusterset.local")))?;
     Ok(SocketAddr::new(address.into(), port))
 }
 
@@ -99,16 +101,12 @@ pub fn http_connect(proxy: SocketAddr, authority: &str) -> Result<String, String
     let failed = |error: std::io::Error| format!("CONNECT {proxy}: {error}");
     let mut stream = TcpStream::connect_timeout(&proxy, PATIENCE).map_err(failed)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
-    stream.write_all(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n").as_bytes()).map_err(failed)?;
+    stream
+        .write_all(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n").as_bytes())
+        .map_err(failed)?;
     let mut text = String::new();
     stream.read_to_string(&mut text).map_err(failed)?;
     Ok(text)
-}
-
-/// The same, as a look for `World::until`: the reply must have these words.
-pub fn connect_reply(proxy: SocketAddr, authority: &str, says: &[&str]) -> Result<String, String> {
-    let text = http_connect(proxy, authority)?;
-    if says.iter().all(|word| text.contains(word)) { Ok(text) } else { Err(text) }
 }
 
 /// Looks again and again while something else happens, and remembers what was wrong.
@@ -125,7 +123,11 @@ impl Watch {
     /// Runs `deed` while every look of `looks` is repeated in a thread of its own, each every `pause`; fails when one
     /// of them ever saw anything wrong, or never looked.
     #[track_caller]
-    pub fn during<T>(pause: Duration, looks: &[&(dyn Fn() -> Result<(), String> + Sync)], deed: impl FnOnce() -> T) -> T {
+    pub fn during<T>(
+        pause: Duration,
+        looks: &[&(dyn Fn() -> Result<(), String> + Sync)],
+        deed: impl FnOnce() -> T,
+    ) -> T {
         let done = AtomicBool::new(false);
         let watches: Vec<Self> = looks.iter().map(|_| Self::default()).collect();
         let result = std::thread::scope(|scope| {

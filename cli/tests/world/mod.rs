@@ -5,18 +5,17 @@
 
 #![allow(dead_code, reason = "not every file of tests uses all of it")]
 
-mod caller;
-mod part;
+pub mod caller;
+pub mod part;
 
-pub use caller::{Answer, Held, Watch, connect_reply, get, http_connect, resolve, socks};
-pub use part::Part;
-
+use self::caller::{get, resolve};
+use self::part::Part;
 use crate::support::{Home, Ran};
 use api::rest::event::EventList;
 use api::rest::link::LinkList;
 use api::rest::service::{ServiceList, ServiceView};
 use api::rest::status::{NodeStatus, PeerStatus, StatusView};
-use live::place::{Block, Range};
+use live::place::Block;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -35,10 +34,10 @@ const TAIL: usize = 25;
 pub struct World {
     pub home: Home,
     block: Block,
-    /// Kept until the world ends.
-    ranges: Mutex<Vec<Range>>,
-    /// The last number of an address that was given.
+    /// Addresses that were given, by the name of the part.
     places: Mutex<BTreeMap<String, String>>,
+    /// How many sites there are.
+    sites: Mutex<u8>,
 }
 
 impl World {
@@ -46,8 +45,8 @@ impl World {
         Self {
             home: Home::new(),
             block: Block::take().expect("a free block of addresses"),
-            ranges: Mutex::default(),
             places: Mutex::default(),
+            sites: Mutex::default(),
         }
     }
 
@@ -55,7 +54,10 @@ impl World {
     pub fn at(&self, part: &str) -> String {
         let mut places = self.places.lock().expect("no panic");
         let next = places.len() + 1;
-        places.entry(part.to_owned()).or_insert_with(|| format!("127.{}.1.{next}", self.block.number())).clone()
+        places
+            .entry(part.to_owned())
+            .or_insert_with(|| format!("127.{}.1.{next}", self.block.number()))
+            .clone()
     }
 
     /// A port of a part.
@@ -63,7 +65,7 @@ impl World {
         SocketAddr::new(self.at(part).parse::<IpAddr>().expect("an address"), port)
     }
 
-    /// A port number that no other test has, so that virtual IPs of two tests never meet.
+    /// A port number that no other test has, so that virtual IPs of two tests, which may be the same, never meet.
     pub fn free_port(&self) -> u16 {
         let probe = TcpListener::bind((self.at("probe").as_str(), 0)).expect("a free port");
         probe.local_addr().expect("bound").port()
@@ -111,10 +113,13 @@ impl World {
     }
 
     /// Makes a site with addresses and virtual IPs of its own; nothing runs yet.
+    #[track_caller]
     pub fn init(&self, name: &str, more: &[&str]) {
-        let range = Range::take().expect("a free range of virtual IPs");
-        let (address, cidr) = (self.at(name), range.cidr());
-        self.ranges.lock().expect("no panic").push(range);
+        let mut sites = self.sites.lock().expect("no panic");
+        // Its gateways and agents take the ranges that follow.
+        let cidr = format!("127.{}.0.0/16", 64 + 8 * *sites);
+        *sites += 1;
+        let address = self.at(name);
         let args = ["init", name, "--address", &address, "--vip-range", &cidr];
         self.good(&[&args[..], more].concat());
     }
@@ -139,7 +144,7 @@ impl World {
     pub fn site_in_parts(&self, name: &str, gateways: &[(&str, &[&str])]) -> (Part, Vec<Part>) {
         self.init(name, &[]);
         let federation = self.start(&format!("{name}-federation"), &["federation", name]);
-        self.until("an API", || self.try_json::<StatusView>(&["status", "--context", name]));
+        self.until("an API", || self.try_status(name));
         let gateways = gateways.iter().map(|(gateway, more)| self.gateway(name, gateway, more)).collect();
         self.well(name);
         (federation, gateways)
@@ -205,13 +210,38 @@ impl World {
         (started, listen)
     }
 
+    /// Writes a file with a workload for the agent on a host; gives its name.
+    pub fn workload(&self, file: &str, service: &str, port: u16, target: SocketAddr) -> String {
+        let (namespace, name) = service.split_once('/').expect("NAMESPACE/NAME");
+        let text = format!(
+            "apiVersion: meshfed.dev/v1alpha1\nkind: Workload\nmetadata:\n  name: {name}\n  namespace: {namespace}\nspec:\n  \
+             port: {port}\n  targetPort: {}\n  address: {}\n  protocol: http\n  check: {{ type: tcp, interval: 250ms }}\n",
+            target.port(),
+            target.ip()
+        );
+        self.home.write(file, &text);
+        file.to_owned()
+    }
+
     /// Exposes a web server through the agent on a host, checked four times a second.
     #[track_caller]
     pub fn expose(&self, site: &str, service: &str, host: &str, port: u16, target: SocketAddr) {
         let (ports, address) = (format!("{port}:{}", target.port()), target.ip().to_string());
         let args = [
-            "expose", service, "--on", host, "--port", &ports, "--target", &address, "--protocol", "http",
-            "--check-interval", "250ms", "--context", site,
+            "expose",
+            service,
+            "--on",
+            host,
+            "--port",
+            &ports,
+            "--target",
+            &address,
+            "--protocol",
+            "http",
+            "--check-interval",
+            "250ms",
+            "--context",
+            site,
         ];
         self.good(&args);
     }
@@ -229,14 +259,18 @@ impl World {
         self.json(&["status", "--context", site])
     }
 
+    pub fn try_status(&self, site: &str) -> Result<StatusView, String> {
+        self.try_json(&["status", "--context", site])
+    }
+
     pub fn try_peer(&self, site: &str, peer: &str) -> Result<PeerStatus, String> {
-        let status: StatusView = self.try_json(&["status", "--context", site])?;
+        let status = self.try_status(site)?;
         let seen = format!("{:?}", status.peers);
         status.peers.into_iter().find(|status| status.site == peer).ok_or(seen)
     }
 
     pub fn try_node(&self, site: &str, name: &str) -> Result<NodeStatus, String> {
-        let status: StatusView = self.try_json(&["status", "--context", site])?;
+        let status = self.try_status(site)?;
         let seen = format!("{:?}", status.nodes);
         status.nodes.into_iter().find(|node| node.name == name).ok_or(seen)
     }
@@ -284,7 +318,10 @@ impl World {
     /// What happened, a line each.
     pub fn events(&self, site: &str) -> String {
         let list: EventList = self.json(&["events", "--context", site]);
-        list.events.iter().map(|event| format!("{}: {} ({})\n", event.subject, event.what, event.why)).collect()
+        list.events
+            .iter()
+            .map(|event| format!("{}: {} ({})\n", event.subject, event.what, event.why))
+            .collect()
     }
 
     /// What a refusal must leave as it was: everything that people and peers have said, in short.

@@ -53,7 +53,13 @@ impl Part {
             if let Some(status) = self.child.try_wait().expect("can be asked") {
                 return status;
             }
-            assert!(begin.elapsed() < limit, "{} has not ended in {} s\n{}", self.name, limit.as_secs(), self.log());
+            assert!(
+                begin.elapsed() < limit,
+                "{} has not ended in {} s\n{}",
+                self.name,
+                limit.as_secs(),
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -80,7 +86,8 @@ impl Drop for Part {
 }
 
 fn spawn(home: &Path, name: &str, args: &[String]) -> Child {
-    let log = OpenOptions::new().create(true).append(true).open(home.join(format!("{name}.log"))).expect("a log");
+    let log =
+        OpenOptions::new().create(true).append(true).open(home.join(format!("{name}.log"))).expect("a log");
     Command::new(env!("CARGO_BIN_EXE_meshfed"))
         .args(args)
         .arg("--exit-with-parent")

@@ -34,12 +34,19 @@ pub async fn run(args: AgentArgs, ui: &Ui) -> Outcome {
     };
     let folder = args.dir.clone().unwrap_or_else(|| PathBuf::from(host.as_str()));
     let file = NodeFile::read(&folder)?;
-    let held = NodeFolder::open(&folder).map_err(|error| process_failed("the directory of the agent", &error))?;
-    let joined = held.membership().map_err(|error| process_failed("the directory of the agent", &error))?.is_some();
+    let held =
+        NodeFolder::open(&folder).map_err(|error| process_failed("the directory of the agent", &error))?;
+    let joined =
+        held.membership().map_err(|error| process_failed("the directory of the agent", &error))?.is_some();
     // A token works once and for a short time; whoever has joined no longer needs it.
     let token = match &args.join {
         Some(path) if !joined => Some(read_token(path)?),
-        _ => None,
+        // One that is there is looked at all the same: a token of another site is a mistake that should be said. That
+        // it has run out, or is gone, does not matter any more.
+        Some(path) => std::fs::read_to_string(path)
+            .ok()
+            .and_then(|text| identity::invite::JoinToken::decode(text.trim(), 0).ok()),
+        None => None,
     };
     let address = args.address.or(file.address.map(|a| a.0)).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let locality = args.locality.or(file.locality.map(|l| l.0)).filter(|l| *l != Locality::default());

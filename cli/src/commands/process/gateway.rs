@@ -23,15 +23,19 @@ use std::path::PathBuf;
 pub async fn run(args: GatewayArgs) -> Outcome {
     let folder = args.dir.clone().unwrap_or_else(|| PathBuf::from(args.name.as_str()));
     let file = NodeFile::read(&folder)?;
-    let held = NodeFolder::open(&folder).map_err(|error| process_failed("the directory of the gateway", &error))?;
+    let held =
+        NodeFolder::open(&folder).map_err(|error| process_failed("the directory of the gateway", &error))?;
     let joined = held.membership().map_err(|error| process_failed("the directory of the gateway", &error))?;
     let (entry, federation) = match (&joined, &args.join) {
         (Some(joined), _) => (Entry::Folder, joined.addresses.first().copied()),
         (None, Some(path)) => {
             let token = read_token(path)?;
             if token.name.as_str() != args.name.as_str() {
-                return Err(Failure::usage(format!("the token is for gateway {}, not {}", token.name, args.name))
-                    .fix(format!("make one with `meshfed token gateway {}`", args.name)));
+                return Err(Failure::usage(format!(
+                    "the token is for gateway {}, not {}",
+                    token.name, args.name
+                ))
+                .fix(format!("make one with `meshfed token gateway {}`", args.name)));
             }
             let federation = token.addresses.first().copied();
             (Entry::Token(Box::new(token)), federation)
@@ -43,7 +47,8 @@ pub async fn run(args: GatewayArgs) -> Outcome {
             )));
         }
     };
-    let federation = federation.ok_or_else(|| Failure::new("nothing says where the federation of the site is"))?;
+    let federation =
+        federation.ok_or_else(|| Failure::new("nothing says where the federation of the site is"))?;
     let address = args.address.or(file.address.map(|a| a.0)).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let advertise = args.advertise.or(file.advertise.map(|a| a.0));
     let locality = args.locality.or(file.locality.map(|l| l.0)).filter(|l| *l != Locality::default());
@@ -59,9 +64,11 @@ pub async fn run(args: GatewayArgs) -> Outcome {
     let mut options = Options::new(folder, address, federation, entry);
     options.advertise = advertise;
     options.locality = locality;
-    options.local = (!args.no_ways_in).then(|| ways_in(address, ports, args.vip_range.map(|range| range.0), BTreeSet::new()));
+    options.local = (!args.no_ways_in)
+        .then(|| ways_in(address, ports, args.vip_range.map(|range| range.0), BTreeSet::new()));
     let what = format!("gateway {} does not start", args.name);
-    let handle = gateway_server::run(options, shutdown).await.map_err(|error| process_failed(what, &error))?;
+    let handle =
+        gateway_server::run(options, shutdown).await.map_err(|error| process_failed(what, &error))?;
     handle.ended().await;
     Ok(())
 }
