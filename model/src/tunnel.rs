@@ -20,7 +20,7 @@ pub struct StreamHeader {
     pub kind: StreamKind,
     /// Names the stream on all its hops.
     pub stream: StreamId,
-    /// Hops so far; 0 from the process that the client reached. More than [`HOPS_MAX`] is refused.
+    /// Hops so far; the process that the client reached sends 1. More than [`HOPS_MAX`] is refused.
     pub hops: u8,
     /// W3C `traceparent`, or empty; at most 64 characters.
     pub traceparent: String,
