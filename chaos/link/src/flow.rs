@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -15,6 +16,9 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const UNDER_WAY_MAX: usize = 4096;
 /// Longest datagram.
 pub(crate) const DATAGRAM_MAX: usize = 65_535;
+
+/// Timers of the runtime end up to two milliseconds late, one on average. So a datagram may go so much before it is due.
+const EARLY: Duration = Duration::from_millis(1);
 
 /// What a source has in the relay: a socket of its own towards the target, as behind a NAT.
 pub(crate) struct Flow {
@@ -90,12 +94,12 @@ impl Way {
         // At most UNDER_WAY_MAX long: `admit` is only asked while there is room.
         let mut under_way: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
         loop {
-            let due = under_way.front().map(|(due, _)| *due);
+            let due = under_way.front().map(|(due, _)| *due - EARLY);
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
                 () = async { sleep_until(due.expect("guarded")).await }, if due.is_some() => {
-                    while under_way.front().is_some_and(|(due, _)| *due <= Instant::now()) {
+                    while under_way.front().is_some_and(|(due, _)| *due <= Instant::now() + EARLY) {
                         let (_, bytes) = under_way.pop_front().expect("just seen");
                         self.count(send(bytes).await);
                     }

@@ -59,11 +59,26 @@ async fn datagrams_go_there_and_back_after_the_delay() {
     let link = Link::new("a-b", Profile { rtt: Duration::from_millis(60), loss: 0.0 }, 1);
     let relay = through(mirror().await, &link).await;
     let socket = client("127.0.0.1", &relay).await;
-    assert!(round_trip(&socket, b"one").await >= Duration::from_millis(60));
+    assert!(round_trip(&socket, b"one").await >= Duration::from_millis(58));
     link.set_profile(Profile::default());
     round_trip(&socket, b"two").await;
     assert_eq!(link.count(Direction::Forth).passed, 2);
     assert_eq!(link.count(Direction::Back).passed, 2);
+}
+
+#[tokio::test]
+async fn a_round_trip_takes_as_long_as_was_asked() {
+    let rtt = Duration::from_millis(50);
+    let link = Link::new("a-b", Profile { rtt, loss: 0.0 }, 1);
+    let relay = through(mirror().await, &link).await;
+    let socket = client("127.0.0.1", &relay).await;
+    let mut taken = Vec::new();
+    for _ in 0..20 {
+        taken.push(round_trip(&socket, b"one").await);
+    }
+    // A busy machine makes some of them late, and not all.
+    let nearest = taken.iter().map(|taken| taken.abs_diff(rtt)).min().expect("there are twenty");
+    assert!(nearest <= Duration::from_millis(1), "{taken:?}");
 }
 
 #[tokio::test]

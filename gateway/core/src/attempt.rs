@@ -266,8 +266,10 @@ impl Attempt {
     /// The candidate's path died, its dial failed, or it broke the protocol. Before it had accepted, the next one
     /// follows; after, the client is reset.
     pub fn handle_failed(&mut self, candidate: CandidateId, detail: &str, now: Instant) {
-        if self.is_opening(candidate) {
-            self.last_refusal = Some(failed(detail));
+        if let Phase::Opening { candidate: current, carries_ahead, .. } = self.phase
+            && candidate == current
+        {
+            self.last_refusal = Some(failed(carries_ahead, detail));
             self.next(now);
         } else if self.phase == (Phase::Accepted { candidate }) {
             self.reset(End::Lost);
@@ -277,9 +279,9 @@ impl Attempt {
     /// Time has come to what `poll_timeout` said.
     pub fn handle_timeout(&mut self, now: Instant) {
         match self.phase {
-            Phase::Opening { candidate, due, .. } if now >= due => {
+            Phase::Opening { candidate, carries_ahead, due, .. } if now >= due => {
                 self.actions.push_back(Action::Cancel { candidate });
-                self.last_refusal = Some(failed("it did not answer in time"));
+                self.last_refusal = Some(failed(carries_ahead, "it did not answer in time"));
                 self.next(now);
             }
             Phase::Routing if now >= self.give_up_at => self.give_up(),
@@ -357,8 +359,11 @@ impl Attempt {
     }
 }
 
-fn failed(detail: &str) -> Refusal {
-    Refusal { code: RefusalCode::EndpointFailed, retryable: true, detail: detail.chars().take(200).collect() }
+/// What is said of a candidate from which no answer came. Of a stream it is the way that failed: a process behind it
+/// would have said what is wrong with the endpoint, and in time. So whoever asked may try another way to it.
+fn failed(is_stream: bool, detail: &str) -> Refusal {
+    let code = if is_stream { RefusalCode::NoPath } else { RefusalCode::EndpointFailed };
+    Refusal { code, retryable: true, detail: detail.chars().take(200).collect() }
 }
 
 #[cfg(test)]

@@ -2,9 +2,12 @@
 
 use crate::codes::{CloseCode, StreamCode};
 use crate::config::Config;
+use crate::counters::Tally;
 use crate::driver::{self, Shared};
 use crate::frame::{FrameError, FrameReader};
 use crate::incoming::{self, IncomingStream};
+use crate::places::Place;
+use crate::room::Room;
 use crate::stream::{Slot, Stream};
 use bytes::{Buf, Bytes, BytesMut};
 use model::identity::SpiffeId;
@@ -137,6 +140,10 @@ pub(crate) struct Inner {
     dialled: bool,
     open_timeout: Duration,
     shared: Arc<Shared>,
+    room: Arc<Room>,
+    tally: Arc<Tally>,
+    /// Of a connection that the peer has dialled.
+    _place: Option<Place>,
     incoming: Mutex<mpsc::Receiver<incoming::Parts>>,
 }
 
@@ -168,23 +175,43 @@ impl Eq for Connection {}
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Connection {
-    pub(crate) fn new(quic: quinn::Connection, peer: SpiffeId, dialled: bool, config: &Config) -> Self {
+    /// `place`: of one that the peer has dialled.
+    pub(crate) fn new(
+        quic: quinn::Connection,
+        peer: SpiffeId,
+        place: Option<Place>,
+        tally: Arc<Tally>,
+        config: &Config,
+    ) -> Self {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let shared = driver::start(quic.clone(), config.liveness.clone(), id);
-        let incoming = incoming::run(quic.clone(), config);
+        let room = Arc::new(Room::new(quic.clone(), config.send_window));
+        let shared =
+            driver::start(quic.clone(), config.liveness.clone(), Arc::clone(&room), Arc::clone(&tally), id);
+        let incoming = incoming::run(quic.clone(), Arc::clone(&room), Arc::clone(&tally), config);
         Self(Arc::new(Inner {
             quic,
             id,
             peer,
-            dialled,
+            dialled: place.is_none(),
             open_timeout: config.open_timeout,
             shared,
+            room,
+            tally,
+            _place: place,
             incoming: Mutex::new(incoming),
         }))
     }
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.0.shared
+    }
+
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.0.tally
+    }
+
+    pub(crate) fn room(&self) -> Arc<Room> {
+        Arc::clone(&self.0.room)
     }
 
     /// Number of the connection, unique within this process and never used again.

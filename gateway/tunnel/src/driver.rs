@@ -4,7 +4,9 @@
 //! carries out.
 
 use crate::connection::{Health, Load, State};
+use crate::counters::Tally;
 use crate::knock::Knocker;
+use crate::room::Room;
 use crate::unacked::{self, Unacked};
 use gateway_core::liveness::{Event, Liveness, ProbeOut, Timers};
 use model::ids::StreamId;
@@ -40,7 +42,13 @@ struct Senders {
 }
 
 /// Starts the task of a connection whose handshake has just finished.
-pub(crate) fn start(quic: quinn::Connection, timers: Timers, id: u64) -> Arc<Shared> {
+pub(crate) fn start(
+    quic: quinn::Connection,
+    timers: Timers,
+    room: Arc<Room>,
+    tally: Arc<Tally>,
+    id: u64,
+) -> Arc<Shared> {
     let now = Instant::now();
     let rtt = Some(quic.rtt());
     let knocker = Knocker::new(quic.remote_address(), &timers);
@@ -69,6 +77,8 @@ pub(crate) fn start(quic: quinn::Connection, timers: Timers, id: u64) -> Arc<Sha
         unacked_told: None,
         remote: quic.remote_address(),
         quic,
+        room,
+        tally,
         frames: 0,
         heard_at: now,
         published_at: now,
@@ -185,6 +195,8 @@ struct Driver {
     unacked: Option<Arc<Unacked>>,
     unacked_told: Option<Instant>,
     remote: SocketAddr,
+    room: Arc<Room>,
+    tally: Arc<Tally>,
     /// Frames received up to the last look.
     frames: u64,
     heard_at: Instant,
@@ -225,7 +237,9 @@ impl Driver {
 
     fn take_in(&mut self, input: Input, now: Instant) -> bool {
         // First what came in, so that a packet is never judged as missing because the timer was read before it.
-        let frames = received(&self.quic.stats().frame_rx);
+        let stats = self.quic.stats();
+        let frames = received(&stats.frame_rx);
+        self.room.fit(stats.path.cwnd);
         let unacked = self.unacked.as_ref().and_then(|unacked| unacked.since());
         let mut core = self.shared.core();
         if frames != self.frames {
@@ -244,7 +258,10 @@ impl Driver {
                     core.handle_probe(probe, now);
                     self.senders.heard.send_if_modified(|heard| !std::mem::replace(heard, true));
                 }
-                Err(error) => tracing::trace!(connection = self.id, %error, "ignored a datagram"),
+                Err(error) => {
+                    self.tally.datagrams_dropped.add(1);
+                    tracing::trace!(connection = self.id, %error, "ignored a datagram");
+                }
             },
             Input::Time => core.handle_timeout(now),
             Input::Refused => core.handle_refused(now),

@@ -3,8 +3,10 @@
 use crate::codes::CloseCode;
 use crate::config::{Config, ConfigError, Roles};
 use crate::connection::{Closed, Connection};
+use crate::counters::{Counters, Tally};
 use crate::keys::ResetSeed;
 use crate::link::{FIRST_STREAM, LINK_LIFE, LINKS_MAX, LinkStream, RateLimit, end_after};
+use crate::places::Places;
 use crate::socket;
 use identity::live::LiveCredentials;
 use identity::peer;
@@ -101,6 +103,7 @@ struct Inner {
     transport: Arc<TransportConfig>,
     config: Config,
     servers: Option<Servers>,
+    tally: Arc<Tally>,
     link_open: AtomicBool,
     accepted: Mutex<mpsc::Receiver<Accepted>>,
 }
@@ -163,8 +166,8 @@ const INCOMING_BYTES_TOTAL: u64 = 16 << 20;
 impl Tunnel {
     /// Binds the UDP port and, where `config.accept` says whom, begins to accept. Must be called within a runtime.
     ///
-    /// A process that binds the same address with the same private key after a crash resets the connections that its
-    /// peers still hold, as soon as they send on them.
+    /// A process that binds the same address with the same [`Config::reset_secret`] after a crash resets the
+    /// connections that its peers still hold, as soon as they send on them.
     ///
     /// # Errors
     /// The port cannot be bound, or a setting cannot work.
@@ -178,7 +181,7 @@ impl Tunnel {
             None => None,
             Some(roles) => Some(Servers::new(&credentials, trust, roles, &config)?),
         };
-        let keys = ResetSeed::of(&credentials.current()).endpoint_config();
+        let keys = ResetSeed::of(config.reset_secret.as_ref(), &credentials.current()).endpoint_config();
         Self::start(address, Some(credentials), keys, servers, config)
     }
 
@@ -212,6 +215,7 @@ impl Tunnel {
             transport,
             config,
             servers,
+            tally: Arc::default(),
             link_open: AtomicBool::new(false),
             accepted: Mutex::new(accepted),
         });
@@ -220,6 +224,8 @@ impl Tunnel {
                 endpoint: inner.endpoint.clone(),
                 config: inner.config.clone(),
                 queue,
+                tally: Arc::clone(&inner.tally),
+                places: Places::new(inner.config.connections_max, inner.config.connections_per_peer_max),
                 handshakes: Arc::new(Semaphore::new(inner.config.handshakes_max)),
                 links: Arc::new(Semaphore::new(LINKS_MAX)),
                 link_rate: RateLimit::new(Instant::now()),
@@ -233,6 +239,11 @@ impl Tunnel {
     /// Where it is bound.
     pub fn local_address(&self) -> SocketAddr {
         self.0.address
+    }
+
+    /// What it has carried and turned away.
+    pub fn counters(&self) -> Counters {
+        self.0.tally.read()
     }
 
     /// Lets strangers open `meshfed-link/1` while an invite or a join token is pending, or ends that. Meanwhile every
@@ -261,7 +272,7 @@ impl Tunnel {
                 address,
                 reason: "it has no certificate".to_owned(),
             })?;
-            let connection = Connection::new(quic, peer, true, &self.0.config);
+            let connection = Connection::new(quic, peer, None, Arc::clone(&self.0.tally), &self.0.config);
             // A dialler is done with its handshake before the other side has looked at its certificate. The first
             // probe of the other side says that it has.
             match connection.shared().heard().await {
@@ -354,6 +365,8 @@ struct Door {
     endpoint: Endpoint,
     config: Config,
     queue: mpsc::Sender<Accepted>,
+    tally: Arc<Tally>,
+    places: Arc<Places>,
     handshakes: Arc<Semaphore>,
     links: Arc<Semaphore>,
     link_rate: RateLimit,
@@ -369,10 +382,12 @@ async fn accept_all(door: Arc<Door>, tunnel: std::sync::Weak<Inner>) {
         if doubtful && !incoming.remote_address_validated() && incoming.may_retry() {
             // It fails only where `may_retry` is false.
             let _ = incoming.retry();
+            door.tally.handshakes_retried.add(1);
             continue;
         }
         let Ok(place) = Arc::clone(&door.handshakes).try_acquire_owned() else {
             tracing::debug!(remote = %incoming.remote_address(), "refused a handshake: too many are under way");
+            door.tally.handshakes_refused.add(1);
             incoming.refuse();
             continue;
         };
@@ -386,6 +401,7 @@ async fn handshake(door: Arc<Door>, connecting: quinn::Connecting, place: OwnedS
     let quic = match tokio::time::timeout(door.config.connect_timeout, connecting).await {
         Ok(Ok(quic)) => quic,
         Ok(Err(error)) => {
+            door.tally.handshakes_failed.add(1);
             let reason = Closed::from(error);
             // Strangers must not fill the log.
             if door.log_rate.take(Instant::now()) {
@@ -395,17 +411,27 @@ async fn handshake(door: Arc<Door>, connecting: quinn::Connecting, place: OwnedS
             }
             return;
         }
-        Err(_) => return,
+        Err(_) => {
+            door.tally.handshakes_failed.add(1);
+            return;
+        }
     };
     let accepted = if alpn_of(&quic).as_deref() == Some(ALPN_LINK) {
         drop(place);
         door.link(quic.clone()).await.map(Accepted::Link)
     } else {
         match peer_of(&quic) {
-            Ok(Some(peer)) => {
-                quic.set_receive_window(VarInt::from_u32(door.config.connection_window));
-                Ok(Accepted::Mesh(Connection::new(quic.clone(), peer, false, &door.config)))
-            }
+            Ok(Some(peer)) => match door.places.take(&peer) {
+                Ok(place) => {
+                    quic.set_receive_window(VarInt::from_u32(door.config.connection_window));
+                    let tally = Arc::clone(&door.tally);
+                    Ok(Accepted::Mesh(Connection::new(quic.clone(), peer, Some(place), tally, &door.config)))
+                }
+                Err(full) => {
+                    door.tally.connections_refused.add(1);
+                    Err((CloseCode::Overloaded, full.to_string()))
+                }
+            },
             Ok(None) => Err((CloseCode::Unwelcome, "no certificate was offered".to_owned())),
             Err(reason) => Err((CloseCode::Unwelcome, reason)),
         }

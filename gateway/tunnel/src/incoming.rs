@@ -4,7 +4,9 @@
 use crate::codes::StreamCode;
 use crate::config::Config;
 use crate::connection::Connection;
+use crate::counters::Tally;
 use crate::frame::{FrameError, FrameReader};
+use crate::room::Room;
 use crate::stream::{SendHalf, Slot, Stream};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -14,6 +16,7 @@ use model::ids::EndpointId;
 use model::locality::Locality;
 use model::tunnel::{Answer, StreamHeader};
 use quinn::{RecvStream, SendStream};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -30,13 +33,24 @@ pub(crate) struct Parts {
 }
 
 /// Starts reading headers.
-pub(crate) fn run(quic: quinn::Connection, config: &Config) -> mpsc::Receiver<Parts> {
+pub(crate) fn run(
+    quic: quinn::Connection,
+    room: Arc<Room>,
+    tally: Arc<Tally>,
+    config: &Config,
+) -> mpsc::Receiver<Parts> {
     let (queue, receiver) = mpsc::channel(QUEUE);
-    tokio::spawn(accept(quic, queue, config.header_timeout));
+    tokio::spawn(accept(quic, room, tally, queue, config.header_timeout));
     receiver
 }
 
-async fn accept(quic: quinn::Connection, queue: mpsc::Sender<Parts>, timeout: Duration) {
+async fn accept(
+    quic: quinn::Connection,
+    room: Arc<Room>,
+    tally: Arc<Tally>,
+    queue: mpsc::Sender<Parts>,
+    timeout: Duration,
+) {
     // Bounded by the number of streams that the peer may have open.
     let mut reading = FuturesUnordered::new();
     loop {
@@ -50,7 +64,7 @@ async fn accept(quic: quinn::Connection, queue: mpsc::Sender<Parts>, timeout: Du
                 }
             }
             accepted = quic.accept_bi() => match accepted {
-                Ok((send, recv)) => reading.push(read_header(send, recv, timeout)),
+                Ok((send, recv)) => reading.push(read_header(send, recv, (&room, &tally), timeout)),
                 Err(_) => return,
             },
             () = queue.closed() => return,
@@ -59,7 +73,12 @@ async fn accept(quic: quinn::Connection, queue: mpsc::Sender<Parts>, timeout: Du
 }
 
 /// Reads the header of one stream, or refuses it.
-async fn read_header(send: SendStream, mut recv: RecvStream, timeout: Duration) -> Option<Parts> {
+async fn read_header(
+    send: SendStream,
+    mut recv: RecvStream,
+    (room, tally): (&Arc<Room>, &Tally),
+    timeout: Duration,
+) -> Option<Parts> {
     let mut reader = FrameReader::default();
     let read = match tokio::time::timeout(timeout, reader.read(&mut recv)).await {
         Err(_) => Err(FrameError::TimedOut),
@@ -71,8 +90,15 @@ async fn read_header(send: SendStream, mut recv: RecvStream, timeout: Duration) 
         Err(FrameError::Reset(_) | FrameError::Lost) => None,
         Err(error) => {
             tracing::debug!(error = %chain(&error), "refused a stream for its header");
+            tally.stream_refused(RefusalCode::BadHeader);
             let refusal = Refusal { code: RefusalCode::BadHeader, retryable: false, detail: chain(&error) };
-            refuse(&mut SendHalf::new(send), &mut recv, refusal, StreamCode::Protocol).await;
+            refuse(
+                &mut SendHalf::new(send, Some(Arc::clone(room))),
+                &mut recv,
+                refusal,
+                StreamCode::Protocol,
+            )
+            .await;
             None
         }
     }
@@ -142,6 +168,7 @@ impl IncomingStream {
     /// Says that nobody has the connection and no byte of the client has gone anywhere.
     pub async fn refuse(self, refusal: Refusal) {
         let mut stream = self.stream;
+        stream.connection().tally().stream_refused(refusal.code);
         refuse(&mut stream.send, &mut stream.recv, refusal, StreamCode::Refused).await;
     }
 

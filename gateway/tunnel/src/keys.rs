@@ -4,9 +4,10 @@
 //! a stateless reset, if the new process can build the token that the old one promised, and recognises the
 //! connection ids that the old one gave out.
 //!
-//! Processes that share a private key must never receive each other's packets: they would reset live connections.
+//! Processes that share a secret must never receive each other's packets: they would reset live connections.
 
 use identity::credentials::Credentials;
+use identity::secret::Secret;
 use quinn::EndpointConfig;
 use quinn_proto::HashedConnectionIdGenerator;
 use ring::hkdf;
@@ -19,7 +20,7 @@ use std::time::Duration;
 const RESET_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Secret from which reset tokens and connection ids are made. Whoever knows it can kill connections, so it is
-/// derived from the node's private key, with a fixed label, and is never shown.
+/// derived from one that the node keeps, or from its private key, with a fixed label, and is never shown.
 pub(crate) struct ResetSeed {
     token: [u8; 64],
     ids: u64,
@@ -40,14 +41,17 @@ impl hkdf::KeyType for Length {
 }
 
 impl ResetSeed {
-    /// Derives it from the node's private key.
-    pub(crate) fn of(credentials: &Credentials) -> Self {
-        Self::derive(credentials.key_pem().as_bytes())
+    /// Derives it from the secret that outlives certificates; where there is none, from the node's private key.
+    pub(crate) fn of(secret: Option<&Secret>, credentials: &Credentials) -> Self {
+        match secret {
+            Some(secret) => Self::derive(secret.expose()),
+            None => Self::derive(credentials.key_pem().as_bytes()),
+        }
     }
 
     /// The same bytes give the same seed.
-    fn derive(private_key: &[u8]) -> Self {
-        let secret = hkdf::Salt::new(hkdf::HKDF_SHA256, b"meshfed tunnel v1").extract(private_key);
+    fn derive(secret: &[u8]) -> Self {
+        let secret = hkdf::Salt::new(hkdf::HKDF_SHA256, b"meshfed tunnel v1").extract(secret);
         let mut token = [0; 64];
         let mut ids = [0; 8];
         expand(&secret, b"stateless reset", &mut token);

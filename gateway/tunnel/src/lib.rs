@@ -9,9 +9,11 @@
 //! What this crate deliberately does not decide: where a stream goes, which peers are dialled, and when silence is
 //! death. `gateway_core` and `policy` do.
 
+mod bbr;
 pub mod codes;
 pub mod config;
 pub mod connection;
+pub mod counters;
 pub mod dial;
 mod driver;
 pub mod endpoint;
@@ -21,7 +23,9 @@ mod keys;
 mod knock;
 pub mod link;
 pub mod originate;
+mod places;
 mod pump;
+mod room;
 mod socket;
 pub mod splice;
 pub mod stream;
@@ -31,6 +35,7 @@ mod unacked;
 pub use codes::{CloseCode, StreamCode};
 pub use config::{Config, Congestion, Roles};
 pub use connection::{Closed, Connection, Health, Load, OpenError, Opened, State};
+pub use counters::Counters;
 pub use endpoint::{Accepted, ConnectError, Tunnel, TunnelError};
 pub use incoming::IncomingStream;
 pub use link::LinkStream;

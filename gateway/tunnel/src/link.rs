@@ -46,7 +46,7 @@ impl LinkStream {
     ) -> Self {
         Self {
             quic,
-            send: Some(SendHalf::new(send)),
+            send: Some(SendHalf::new(send, None)),
             recv,
             left_to_send: LINK_BYTES_MAX,
             left_to_receive: LINK_BYTES_MAX,

@@ -2,11 +2,14 @@
 
 use crate::codes::StreamCode;
 use crate::connection::Connection;
+use crate::room::Room;
 use bytes::Bytes;
 use model::ids::StreamId;
 use quinn::{RecvStream, SendStream, VarInt, WriteError};
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -22,30 +25,46 @@ const BULK_PRIORITY: i32 = -1;
 #[derive(Debug)]
 pub(crate) struct SendHalf {
     inner: SendStream,
+    /// None: it shares its connection with nobody.
+    room: Option<Arc<Room>>,
     ended: bool,
     yields: bool,
 }
 
 impl SendHalf {
-    pub(crate) fn new(inner: SendStream) -> Self {
-        Self { inner, ended: false, yields: false }
+    pub(crate) fn new(inner: SendStream, room: Option<Arc<Room>>) -> Self {
+        Self { inner, room, ended: false, yields: false }
     }
 
     /// Writes as many as the peer has room for. May be dropped and called again.
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<usize, WriteError> {
-        self.inner.write(bytes).await
+        poll_fn(|cx| self.poll_before_bulk(|inner| Pin::new(inner).poll_write(cx, bytes))).await
     }
 
     pub(crate) async fn write_chunk(&mut self, bytes: Bytes) -> Result<(), WriteError> {
-        self.inner.write_chunk(bytes).await
+        self.write_all_chunks(&mut [bytes]).await
     }
 
     pub(crate) async fn write_all_chunks(&mut self, pieces: &mut [Bytes]) -> Result<(), WriteError> {
-        self.inner.write_all_chunks(pieces).await
+        let mut rest = pieces;
+        while let Some(at) = rest.iter().position(|piece| !piece.is_empty()) {
+            rest = &mut rest[at..];
+            poll_fn(|cx| self.poll_before_bulk(|inner| pin!(inner.write_chunks(rest)).poll(cx))).await?;
+        }
+        Ok(())
     }
 
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        AsyncWrite::poll_write(Pin::new(&mut self.inner), cx, buf)
+        let poll = self.poll_before_bulk(|inner| Pin::new(inner).poll_write(cx, buf));
+        poll.map_err(io::Error::from)
+    }
+
+    /// Tries a write, and once more with the room that bulk streams leave to others, unless this is one.
+    fn poll_before_bulk<T>(&mut self, mut write: impl FnMut(&mut SendStream) -> Poll<T>) -> Poll<T> {
+        match (write(&mut self.inner), &self.room) {
+            (Poll::Pending, Some(room)) if !self.yields => room.beyond(|| write(&mut self.inner)),
+            (poll, _) => poll,
+        }
     }
 
     /// Whether a FIN or a reset was sent.
@@ -131,6 +150,7 @@ impl Slot {
     pub(crate) fn count_sent(&self, bytes: usize) -> bool {
         self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
         self.connection.shared().count_sent(bytes);
+        self.connection.tally().bytes_sent.add(bytes as u64);
         self.note_bulk()
     }
 
@@ -138,6 +158,7 @@ impl Slot {
     pub(crate) fn count_received(&self, bytes: usize) -> bool {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
         self.connection.shared().count_received(bytes);
+        self.connection.tally().bytes_received.add(bytes as u64);
         self.note_bulk()
     }
 
@@ -172,7 +193,8 @@ pub struct Stream {
 
 impl Stream {
     pub(crate) fn new(slot: Slot, send: SendStream, recv: RecvStream) -> Self {
-        Self { send: SendHalf::new(send), recv, slot }
+        let send = SendHalf::new(send, Some(slot.connection().room()));
+        Self { send, recv, slot }
     }
 
     /// The connection that carries it.

@@ -129,12 +129,34 @@ fn a_final_refusal_resets_the_client_with_the_last_reason() {
     let (mut attempt, now) = opened(false);
     attempt.handle_failed(FIRST, "path died", now);
     attempt.handle_no_candidate(refusal(false), now);
-    let end = End::Refused(failed("path died"));
+    let end = End::Refused(failed(true, "path died"));
     assert_eq!(actions(&mut attempt), [Action::Route, Action::ResetClient { end }]);
 
     let (mut attempt, now) = opened(false);
     attempt.handle_refused(FIRST, refusal(false), now);
     assert_eq!(actions(&mut attempt), [Action::ResetClient { end: End::Refused(refusal(false)) }]);
+}
+
+#[test]
+fn a_stream_that_fails_is_no_path_and_a_socket_that_fails_is_a_failed_endpoint() {
+    for (is_stream, code) in [(true, RefusalCode::NoPath), (false, RefusalCode::EndpointFailed)] {
+        for in_time in [true, false] {
+            let now = some_instant();
+            let mut attempt = Attempt::new(Settings::default(), false, now);
+            attempt.handle_candidate(is_stream, now);
+            if in_time {
+                attempt.handle_failed(FIRST, "path died", now);
+            } else {
+                let (due, _) = attempt.poll_timeout().expect("it waits for an answer");
+                attempt.handle_timeout(due);
+            }
+            attempt.handle_no_candidate(refusal(false), now);
+            let Some(Action::ResetClient { end: End::Refused(last) }) = actions(&mut attempt).pop() else {
+                panic!("it is over")
+            };
+            assert_eq!((last.code, last.retryable), (code, true), "stream {is_stream}, in time {in_time}");
+        }
+    }
 }
 
 #[test]

@@ -1,25 +1,36 @@
 //! Silence and restarts of a peer.
 
 use crate::support::{
-    Node, PATIENCE, Relay, Site, accepted_stream, connect, header, incoming, lan, locality, pair, soon,
-    tcp_pair,
+    Node, PATIENCE, Relay, Site, accepted_stream, connect, header, incoming, lan, locality, pair, relayed,
+    soon, tcp_pair,
 };
 use bytes::Bytes;
 use identity::live::LiveCredentials;
+use identity::secret::Secret;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tunnel::splice::{End, Leg, copy};
-use tunnel::{Closed, Roles, State};
+use tunnel::{Closed, Config, Roles, State};
 
 #[tokio::test]
 async fn a_peer_that_was_killed_and_started_again_resets_its_old_connections() {
+    killed_and_started_again(lan(), false).await;
+}
+
+#[tokio::test]
+async fn a_peer_whose_certificate_was_renewed_before_it_was_killed_resets_them_too() {
+    let reset_secret = Some(Secret::random().expect("random"));
+    killed_and_started_again(Config { reset_secret, ..lan() }, true).await;
+}
+
+async fn killed_and_started_again(config: Config, renewed: bool) {
     let (west, east) = (Site::new("west"), Site::new("east"));
     let from = west.gateway(&[&east]);
     let credentials = LiveCredentials::new(east.credentials("gateway/gw-0"));
-    let config = lan().accepting(Roles::of_gateway());
+    let config = config.accepting(Roles::of_gateway());
 
     // A runtime of its own, so that it can be stopped without a word.
     let process = tokio::runtime::Runtime::new().expect("a runtime");
@@ -34,6 +45,9 @@ async fn a_peer_that_was_killed_and_started_again_resets_its_old_connections() {
     soon("the stop", stopped).await.expect("no panic");
     drop((accepted, to));
     assert!(dialled.close_reason().is_none(), "it was told");
+    if renewed {
+        credentials.replace(east.credentials("gateway/gw-0"));
+    }
 
     let again = soon("the port", async {
         loop {
@@ -48,15 +62,6 @@ async fn a_peer_that_was_killed_and_started_again_resets_its_old_connections() {
     .await;
     assert_eq!(soon("the reset", dialled.closed()).await, Closed::Restarted);
     connect(&from, &east, &again, address).await;
-}
-
-/// Two gateways and a connection that goes through a relay.
-async fn relayed() -> (Node, Node, Relay, tunnel::Connection, tunnel::Connection) {
-    let (west, east) = (Site::new("west"), Site::new("east"));
-    let (from, to) = (west.gateway(&[&east]), east.gateway(&[&west]));
-    let relay = Relay::to(to.address()).await;
-    let (dialled, accepted) = connect(&from, &east, &to, relay.address).await;
-    (from, to, relay, dialled, accepted)
 }
 
 #[tokio::test]

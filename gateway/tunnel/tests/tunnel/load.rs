@@ -1,6 +1,6 @@
 //! Many streams, and large ones beside small ones.
 
-use crate::support::{accepted_stream, header, incoming, locality, pair, soon};
+use crate::support::{accepted_stream, header, incoming, locality, pair, relayed, soon};
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
@@ -82,4 +82,54 @@ async fn a_small_exchange_finishes_beside_a_large_one_that_does_not() {
     let _ = source.await;
     soon("the sink's end", sink).await.expect("no panic").expect_err("reset");
     assert_eq!(pair.dialled.load().bulk, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interactive_stream_never_waits_behind_bulk_that_fills_the_send_window() {
+    const BULK: usize = 4;
+    let (_from, _to, relay, dialled, accepted) = relayed().await;
+    let mut bulk = JoinSet::new();
+    for _ in 0..BULK {
+        let mut opened = dialled.open(&header(), Bytes::new()).await.expect("opens");
+        let far = incoming(&accepted).await.accept("vm-1".parse().expect("valid"), locality("eu")).await;
+        soon("an answer", opened.answer()).await.expect("an answer");
+        let (mut near, mut far) = (opened.into_stream(), far.expect("accepts"));
+        bulk.spawn(async move {
+            let block = vec![1; 64 << 10];
+            while near.write_all(&block).await.is_ok() {}
+        });
+        bulk.spawn(async move { drop(tokio::io::copy(&mut far, &mut tokio::io::sink()).await) });
+    }
+    soon("bulk", async {
+        while dialled.load().bulk < BULK as u32 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    // From here nothing is acknowledged, so that soon nothing more fits.
+    relay.cut();
+    soon("a full window", async {
+        let mut before = None;
+        while before != Some(dialled.load().bytes_sent) {
+            before = Some(dialled.load().bytes_sent);
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    })
+    .await;
+    let mut opened = dialled.open(&header(), Bytes::from_static(b"ahead")).await.expect("finds room");
+    relay.mend();
+    let far = accepted.clone();
+    let answered = tokio::spawn(async move {
+        let incoming = incoming(&far).await;
+        let mut stream =
+            incoming.accept("vm-1".parse().expect("valid"), locality("eu")).await.expect("accepts");
+        let mut five = [0; 5];
+        stream.read_exact(&mut five).await.expect("reads");
+        // Dropped, it would be reset, and its answer with it.
+        (five, stream)
+    });
+    soon("an answer", opened.answer()).await.expect("an answer");
+    let (five, _stream) = soon("the bytes", answered).await.expect("no panic");
+    assert_eq!(&five, b"ahead");
+    bulk.abort_all();
 }

@@ -3,6 +3,7 @@
 mod closes;
 mod failover;
 mod handshake;
+mod limits;
 mod load;
 mod originate;
 mod streams;

@@ -254,6 +254,6 @@ async fn a_gateway_that_relays_gives_up_a_next_hop_that_falls_silent() {
     let _unanswered = incoming(&far).await;
     relay.cut();
     assert_eq!(ask(&mut client, b"you").await, "hello you");
-    assert_eq!(route.told()[..2], ["refused endpoint failed", "accepted vm-2"]);
+    assert_eq!(route.told()[..2], ["refused no path", "accepted vm-2"]);
     assert_eq!(relayed.told(), ["failed"]);
 }

@@ -269,3 +269,12 @@ async fn carry(front: UdpSocket, back: UdpSocket, passes: Arc<AtomicUsize>, lost
         }
     }
 }
+
+/// Two gateways and a connection that goes through a relay.
+pub async fn relayed() -> (Node, Node, Relay, Connection, Connection) {
+    let (west, east) = (Site::new("west"), Site::new("east"));
+    let (from, to) = (west.gateway(&[&east]), east.gateway(&[&west]));
+    let relay = Relay::to(to.address()).await;
+    let (dialled, accepted) = connect(&from, &east, &to, relay.address).await;
+    (from, to, relay, dialled, accepted)
+}
