@@ -31,6 +31,9 @@ const AFTER: Duration = Duration::from_secs(5);
 const RETURN_LIMIT: Duration = Duration::from_secs(60);
 /// Answers in a row by which the load has returned.
 const RETURNED: u64 = 200;
+/// How long a moment without an open request is waited for; there is none when answers take longer than it is from one
+/// request to the next.
+const AIM_LIMIT: Duration = Duration::from_secs(2);
 /// How long a process may take to leave.
 const DRAIN_LIMIT: Duration = Duration::from_secs(8);
 
@@ -171,17 +174,24 @@ async fn run_rounds(
     Ok((numbers, watch))
 }
 
-/// Waits for the moment of the kill. An endpoint is killed between two requests, so that none is open on it: what
-/// fails is then meshfed's. A gateway is killed at moments that are spread over the time from a request to the next.
+/// Waits for the moment of the kill. An endpoint is killed when no request is open, so that what fails is meshfed's; a
+/// gateway at moments that are spread over the time from one request to the next.
 async fn aim(load: &OpenLoop, part: &Part, round: u32, rounds: u32) {
-    let share = match part {
-        Part::Workload(_) => 0.5,
-        Part::Federation(_) | Part::Gateway(..) | Part::Agent(..) => f64::from(round) / f64::from(rounds),
-    };
+    if matches!(part, Part::Workload(_)) {
+        let open = || {
+            let (complete, failed) = load.counts();
+            load.sent() > complete + failed
+        };
+        let begin = Instant::now();
+        while open() && begin.elapsed() < AIM_LIMIT {
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+        return;
+    }
     let next = load.sent() + 1;
     load.until_sent(next).await;
     let interval = load.due(next) - load.due(next - 1);
-    tokio::time::sleep(interval.mul_f64(share)).await;
+    tokio::time::sleep(interval.mul_f64(f64::from(round) / f64::from(rounds))).await;
 }
 
 /// Starts the part again and waits until the load is back where it was.

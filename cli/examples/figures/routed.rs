@@ -2,7 +2,7 @@
 //!
 //! East takes an offer back (`DELETE /v1/exports/...`), then makes it again (`PUT`), service by service. A client on a
 //! host in west asks for the service through its virtual IP, over a new connection each time, again and again, a
-//! millisecond after it had the last answer. A change takes from the moment when its API call begins (a new TLS
+//! millisecond after it had the last answer, or 10 ms after a request that is not answered. A change takes from the moment when its API call begins (a new TLS
 //! connection to east's API included) to the moment when the client has the first answer of the new kind whole: the
 //! echo of the endpoint, or a refused or reset connection. So the first new request itself is in the time.
 
@@ -24,12 +24,18 @@ use runtime::file::{MODE_PUBLIC, write_atomic};
 use serde::Serialize;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 use topologies::plan::ClientPlan;
 
 /// Goal for the 99th percentile.
 const GOAL: Duration = Duration::from_millis(100);
 /// Between an answer and the next request.
 const PAUSE: Duration = Duration::from_millis(1);
+/// A request that has no answer for so long is no longer waited for: the next one is sent beside it.
+const PATIENCE: Duration = Duration::from_millis(10);
+/// From here on a request was held up, and is told.
+const HELD_UP: Duration = Duration::from_millis(100);
 /// How long the client waits for one answer, and for the outcome of one change.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 const CHANGE_LIMIT: Duration = Duration::from_secs(20);
@@ -72,6 +78,19 @@ pub struct Numbers {
     pub flapped: u32,
     /// How long the API call itself took.
     pub call: Spread,
+    /// Requests that took 100 ms or longer, whether or not they were the first of the new kind.
+    pub held_up: Vec<HeldUp>,
+}
+
+/// A request that took long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HeldUp {
+    /// The change that was made.
+    pub to: String,
+    /// How it ended.
+    pub how: String,
+    /// How long it took.
+    pub ms: u128,
 }
 
 /// Changes of one kind.
@@ -149,7 +168,8 @@ async fn run(args: &Args, stage: &Stage, ui: &Ui) -> Result<(Numbers, Watch), Fa
     let callers = spread(names, &east, &stage.mesh).await?;
     ui.progress(format!("  {} services of east are served in west", args.services));
     let mut watch = Watch::begin();
-    let (mut served, mut refused, mut calls, mut flapped) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    let (mut served, mut refused, mut calls) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut held_up, mut flapped) = (Vec::new(), 0);
     for (number, caller) in (0..args.changes).step_by(2).zip(callers.iter().cycle()) {
         for wanted in [Outcome::Refused, Outcome::Served] {
             let change = change(&east, caller, wanted).await?;
@@ -157,6 +177,7 @@ async fn run(args: &Args, stage: &Stage, ui: &Ui) -> Result<(Numbers, Watch), Fa
             times.push(change.took);
             calls.push(change.call);
             flapped += change.flapped;
+            held_up.extend(change.held_up);
             // A rest of uneven length, so that no timer of the processes keeps step with the changes.
             tokio::time::sleep(Duration::from_millis(20 + u64::from(number) * 13 % 31)).await;
         }
@@ -168,7 +189,7 @@ async fn run(args: &Args, stage: &Stage, ui: &Ui) -> Result<(Numbers, Watch), Fa
     let all: Vec<Duration> = served.iter().chain(&refused).copied().collect();
     let row = |to, times: &[Duration]| Row { to, changes: times.len(), took: Spread::of(times) };
     let rows = vec![row("served", &served), row("refused", &refused), row("either", &all)];
-    Ok((Numbers { services: args.services, rows, flapped, call: Spread::of(&calls) }, watch))
+    Ok((Numbers { services: args.services, rows, flapped, call: Spread::of(&calls), held_up }, watch))
 }
 
 /// Adds services to the file that east's federation watches, all with the one echo as their endpoint.
@@ -243,19 +264,31 @@ struct Change {
     took: Duration,
     call: Duration,
     flapped: u32,
+    held_up: Vec<HeldUp>,
 }
 
-async fn ask(target: &Target) -> Outcome {
-    match get(target, None).await {
-        Ok(_) => Outcome::Served,
-        Err(failure) if matches!(failure.cause, Cause::Refused | Cause::Reset | Cause::Closed) => {
-            Outcome::Refused
+struct Answer {
+    outcome: Outcome,
+    /// How the request ended, in words.
+    how: String,
+    took: Duration,
+}
+
+async fn ask(target: Target) -> Answer {
+    let begin = Instant::now();
+    let got = get(&target, None).await;
+    let took = begin.elapsed();
+    match got {
+        Ok(_) => Answer { outcome: Outcome::Served, how: "answered".to_owned(), took },
+        Err(failure) => {
+            let refused = matches!(failure.cause, Cause::Refused | Cause::Reset | Cause::Closed);
+            let outcome = if refused { Outcome::Refused } else { Outcome::Strange };
+            Answer { outcome, how: failure.to_string(), took }
         }
-        Err(_) => Outcome::Strange,
     }
 }
 
-/// Makes one change, and asks until it is seen twice in a row; the first of the two counts.
+/// Makes one change and asks until the outcome is seen, and then once more: the first of the two counts.
 async fn change(east: &Client, caller: &Caller, wanted: Outcome) -> Result<Change, Failure> {
     let (client, path) = (east.clone(), caller.export.clone());
     let begin = Instant::now();
@@ -266,26 +299,45 @@ async fn change(east: &Client, caller: &Caller, wanted: Outcome) -> Result<Chang
         };
         reply.map(|_| begin.elapsed())
     });
-    let (mut seen, mut flapped, mut last) = (None, 0, Outcome::Strange);
+    let (mut requests, mut held_up) = (JoinSet::new(), Vec::new());
+    let (mut flapped, mut last) = (0, "nothing was answered".to_owned());
     let took = loop {
         if begin.elapsed() > CHANGE_LIMIT {
             let what = format!("{} did not become {wanted:?} in {} s", caller.export, CHANGE_LIMIT.as_secs());
-            return Err(Failure::new(what).seen(format!("the last answer was {last:?}")));
+            return Err(Failure::new(what).seen(format!("the last request was {last}")));
         }
-        last = ask(&caller.target).await;
-        match seen {
-            None if last == wanted => seen = Some(begin.elapsed()),
-            Some(took) if last == wanted => break took,
-            Some(_) => {
-                seen = None;
-                flapped += 1;
+        requests.spawn(ask(caller.target.clone()));
+        let Ok(Some(answer)) = timeout(PATIENCE, requests.join_next()).await else { continue };
+        let answer = answer.or_fail(|| "a request has panicked".to_owned())?;
+        let seen = begin.elapsed();
+        held_up.extend(HeldUp::of(&answer, wanted));
+        if answer.outcome == wanted {
+            if ask(caller.target.clone()).await.outcome == wanted {
+                break seen;
             }
-            None => {}
+            flapped += 1;
         }
+        last = answer.how;
         tokio::time::sleep(PAUSE).await;
     };
+    // Those that were held up are part of the picture.
+    while let Some(answer) = requests.join_next().await {
+        let answer = answer.or_fail(|| "a request has panicked".to_owned())?;
+        held_up.extend(HeldUp::of(&answer, wanted));
+    }
     let call = call.await.or_fail(|| "the call has panicked".to_owned())??;
-    Ok(Change { took, call, flapped })
+    Ok(Change { took, call, flapped, held_up })
+}
+
+impl HeldUp {
+    fn of(answer: &Answer, to: Outcome) -> Option<Self> {
+        let ms = answer.took.as_millis();
+        (answer.took >= HELD_UP).then(|| Self {
+            to: format!("{to:?}").to_lowercase(),
+            how: answer.how.clone(),
+            ms,
+        })
+    }
 }
 
 #[cfg(test)]

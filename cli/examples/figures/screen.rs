@@ -28,6 +28,12 @@ pub fn routed(numbers: &Numbers, style: Style) -> String {
         numbers.services,
         table.text(style)
     );
+    for held in &numbers.held_up {
+        text.push_str(&format!(
+            "\none request of a change to {}: {} after {} ms",
+            held.to, held.how, held.ms
+        ));
+    }
     if numbers.flapped > 0 {
         text.push_str(&format!("\n\nthe outcome went back and forth {} times", numbers.flapped));
     }
