@@ -12,12 +12,16 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tunnel::Connection;
 use tunnel::connection::State;
 
 /// Round trips that differ by less are alike: noise must not send everything one way.
 const RTT_GRAIN: Duration = Duration::from_millis(5);
+
+/// How long a connection is live before streams move to it whose own connection has fallen silent: as a gateway's do.
+pub const STEADY_AFTER: Duration = Duration::from_millis(500);
 
 /// A connection to a gateway.
 #[derive(Debug, Clone)]
@@ -66,6 +70,8 @@ struct Held {
     run: u64,
     address: SocketAddr,
     link: Option<Link>,
+    /// Since when the connection is live, as far as it is.
+    live_since: Instant,
     views: PeerViews,
     problem: String,
     /// Dials that failed since it was connected.
@@ -74,7 +80,13 @@ struct Held {
 
 impl Held {
     fn new(run: u64, address: SocketAddr) -> Self {
-        Self { run, address, link: None, views: no_views(), problem: String::new(), failures: 0 }
+        let live_since = Instant::now();
+        Self { run, address, link: None, live_since, views: no_views(), problem: String::new(), failures: 0 }
+    }
+
+    /// What it says of a linked site that can be reached through it.
+    fn view(&self, site: &SiteId) -> Option<&PeerView> {
+        self.views.peers.iter().find(|(id, view)| id == site && view.state.is_usable()).map(|(_, view)| view)
     }
 
     /// Whether new streams may go there.
@@ -148,14 +160,7 @@ impl Gateways {
                     let link = held.link.clone()?;
                     let beyond = match site {
                         None => Duration::ZERO,
-                        Some(site) => {
-                            let view = held
-                                .views
-                                .peers
-                                .iter()
-                                .find(|(id, view)| id == site && view.state.is_usable());
-                            view?.1.rtt.unwrap_or(Duration::MAX)
-                        }
+                        Some(site) => held.view(site)?.rtt.unwrap_or(Duration::MAX),
                     };
                     let rtt = link.connection.health().rtt.unwrap_or_default().saturating_add(beyond);
                     Some((
@@ -169,6 +174,15 @@ impl Gateways {
         });
         found.sort_by_key(|(rtt, streams, _, _)| (*rtt, *streams));
         found.into_iter().map(|(_, _, name, link)| (name, link)).collect()
+    }
+
+    /// Whether a stream whose connection has fallen silent could go another way, to `site` or within the own one. Only
+    /// ways that have been live for a while count: where both connections come back after a silence, the first must not
+    /// take the streams of the other, which is back a moment later.
+    pub fn has_steady_way(&self, site: Option<&SiteId>, now: Instant) -> bool {
+        let leads = |held: &Held| site.is_none_or(|site| held.view(site).is_some());
+        let steady = |held: &Held| held.takes() && now >= held.live_since + STEADY_AFTER;
+        self.with(|held| held.values().any(|held| steady(held) && leads(held)))
     }
 
     /// All connections that are in use.

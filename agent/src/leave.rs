@@ -2,6 +2,7 @@
 
 use crate::draining::Draining;
 use crate::upstream::Said;
+use node::enroll::FolderLock;
 use node::stream::Upstream;
 use runtime::shutdown::{Shutdown, Tasks, drain_within};
 use std::sync::Arc;
@@ -32,6 +33,8 @@ pub(crate) struct Leaving {
     pub(crate) tunnel: Tunnel,
     /// Writes the config to disk.
     pub(crate) kept: JoinHandle<()>,
+    /// Of the folder: the next process may have it once this one has left.
+    pub(crate) lock: FolderLock,
 }
 
 impl Leaving {
@@ -64,5 +67,6 @@ impl Leaving {
         self.late.begin();
         // The last config reaches the disk.
         let _ = self.kept.await;
+        drop(self.lock);
     }
 }

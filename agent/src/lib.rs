@@ -147,13 +147,19 @@ impl Ports {
 /// It cannot join, a port is taken, or its folder cannot be used. Each error says what to do.
 pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle> {
     let folder = NodeFolder::open(&options.folder)?;
+    // Before the token is used: a second process must not cost the first one anything.
+    let lock = folder.lock()?;
     let membership = join::membership(&options, &folder).await?;
     let site = membership.reply.site.id.clone();
     let network: NetworkName = site.as_str().parse().context("name the network of the site")?;
     let credentials = LiveCredentials::new(membership.credentials.clone());
     let trust = TrustStore::new(membership.reply.bundle.clone()).context("read the site's bundle")?;
     let store = ConfigStore::open(folder.path())?;
-    let config = Config { connect_timeout: CONNECT_TIMEOUT, ..Config::wan() };
+    let config = Config {
+        connect_timeout: CONNECT_TIMEOUT,
+        reset_secret: Some(folder.reset_secret().context("read the secret of the transport")?),
+        ..Config::wan()
+    };
     let tunnel = Tunnel::bind(SocketAddr::new(options.address, 0), credentials.clone(), &trust, config)
         .context("open the tunnel")?;
     let ports = Ports::bind(&options, membership.reply.vip_range).await?;
@@ -260,7 +266,8 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
 
     let limit = options.drain_timeout;
     let taken = taken_receiver;
-    let leaving = Leaving { connector, carrier, taken, upstream, draining, tasks, limit, late, tunnel, kept };
+    let leaving =
+        Leaving { connector, carrier, taken, upstream, draining, tasks, limit, late, tunnel, kept, lock };
     let ended = tokio::spawn(async move {
         shutdown.begun().await;
         leaving.leave().await;

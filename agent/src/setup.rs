@@ -32,10 +32,13 @@ fn of(range: VipRange, dns: SocketAddr) -> Option<Setup> {
 /// # Errors
 /// The agent has not run yet, or has no range of virtual IPs of its own.
 pub fn of_folder(path: &Path) -> anyhow::Result<Setup> {
-    let folder = NodeFolder::open(path)?;
-    let Some(membership) = folder.membership()? else {
-        bail!("{} is no agent's folder: start the agent once, then set the host up", path.display());
-    };
+    let no_agent =
+        || format!("{} is no agent's folder: start the agent once, then set the host up", path.display());
+    if !path.is_dir() {
+        // Opening it would make it.
+        bail!(no_agent());
+    }
+    let Some(membership) = NodeFolder::open(path)?.membership()? else { bail!(no_agent()) };
     let listens = file::read_text(&path.join(LISTENS), 256).context("read where the agent listens")?;
     let dns = listens.trim().parse().context("read where the agent listens")?;
     let Some(range) = membership.reply.vip_range else {

@@ -9,6 +9,7 @@ use node::route::{Way, Ways};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// The ways of one agent.
 pub struct AgentWays {
@@ -57,5 +58,23 @@ impl Ways for AgentWays {
 
     fn to_site(&self, site: &SiteId, _hops: u8) -> Vec<Way> {
         self.through_gateways(Some(site))
+    }
+
+    fn has_steady_way(&self, site: &SiteId, _hops: u8) -> bool {
+        self.gateways.has_steady_way(Some(site), Instant::now())
+    }
+
+    fn has_steady_way_to(
+        &self,
+        service: &ServiceName,
+        endpoint: &Endpoint,
+        target_port: u16,
+        _hops: u8,
+    ) -> bool {
+        match &endpoint.reach {
+            Reach::Agent(host) if *host == self.host => self.local(service, endpoint, target_port).is_some(),
+            Reach::Direct(_) if endpoint.network == self.network => true,
+            Reach::Agent(_) | Reach::Direct(_) => self.gateways.has_steady_way(None, Instant::now()),
+        }
     }
 }

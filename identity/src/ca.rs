@@ -1,5 +1,9 @@
 //! The certificate authority of a site.
 
+mod cross;
+
+pub use cross::{CROSSES_MAX, CrossError};
+
 use crate::bundle::{self, BundleError};
 use crate::key::{KeyError, NodeKey};
 use crate::pem;
@@ -83,6 +87,8 @@ pub struct Ca {
     key: KeyPair,
     not_before_s: i64,
     not_after_s: i64,
+    /// See [`Ca::with_crosses`].
+    crosses: Vec<Vec<u8>>,
 }
 
 impl fmt::Debug for Ca {
@@ -138,6 +144,7 @@ impl Ca {
             key,
             not_before_s: read.not_before_s,
             not_after_s: read.not_after_s,
+            crosses: Vec::new(),
         })
     }
 
@@ -166,6 +173,12 @@ impl Ca {
         u64::try_from(self.not_after_s).unwrap_or(0).saturating_mul(1000)
     }
 
+    /// Whether it can issue at this moment, in milliseconds since 1970.
+    pub fn is_valid_at(&self, now_ms: u64) -> bool {
+        let now_s = i64::try_from(now_ms / 1000).unwrap_or(i64::MAX);
+        (self.not_before_s..self.not_after_s).contains(&now_s)
+    }
+
     /// The bundle with this CA as its only anchor.
     pub fn bundle(&self, sequence: u64) -> Bundle {
         Bundle { trust_domain: self.trust_domain.clone(), sequence, anchors: vec![self.certificate.clone()] }
@@ -175,7 +188,7 @@ impl Ca {
     /// `lifetime` after it, or to the CA's own end if that is earlier. The request proves that its sender has the
     /// key; the names in it are ignored, `id` alone counts.
     ///
-    /// Gives the chain without the anchor, leaf first, DER.
+    /// Gives the chain without the anchor, leaf first, DER: the leaf, and what vouches for this CA.
     ///
     /// # Errors
     /// The request is malformed, not signed by its key or of a weak kind, `id` is of another trust domain, or the CA
@@ -190,8 +203,7 @@ impl Ca {
         if id.trust_domain != self.trust_domain {
             return Err(IssueError::Foreign { id: id.to_string(), own: self.trust_domain.clone() });
         }
-        let now_s = i64::try_from(now_ms / 1000).unwrap_or(i64::MAX);
-        if now_s < self.not_before_s || now_s >= self.not_after_s {
+        if !self.is_valid_at(now_ms) {
             return Err(IssueError::CaExpired { not_after_s: self.not_after_s });
         }
         let key = requested_key(csr_der)?;
@@ -208,7 +220,9 @@ impl Ca {
         let certificate = CertificateDer::from(self.certificate.as_slice());
         let issuer = Issuer::from_ca_cert_der(&certificate, &self.key).map_err(sign)?;
         let leaf = params.signed_by(&key, &issuer).map_err(sign)?;
-        Ok(vec![leaf.der().to_vec()])
+        let mut chain = vec![leaf.der().to_vec()];
+        chain.extend(self.crosses.iter().cloned());
+        Ok(chain)
     }
 }
 

@@ -1,5 +1,6 @@
 //! A key with its certificate.
 
+use crate::ca::BACKDATE;
 use crate::key::{KeyError, NodeKey};
 use crate::peer::{self, PeerError};
 use crate::{pem, provider, x509};
@@ -111,9 +112,12 @@ impl Credentials {
         ms(self.not_after_s)
     }
 
-    /// When the leaf should be renewed, in milliseconds since 1970: at half of its life.
+    /// When the leaf should be renewed, in milliseconds since 1970: at half of its life, which begins when it is issued,
+    /// [`BACKDATE`] after the begin that is written in it. Else a leaf of a short life would be due at once.
     pub fn renew_at_ms(&self) -> u64 {
         let (begin, end) = (ms(self.not_before_s), ms(self.not_after_s));
+        let issued = begin + BACKDATE.as_millis() as u64;
+        let begin = if issued < end { issued } else { begin };
         begin + end.saturating_sub(begin) / 2
     }
 

@@ -5,7 +5,7 @@
 //! - [`trust::TrustStore`] holds whose certificates count; [`tls`] makes TLS configs of the two, for quinn and for
 //!   tokio-rustls.
 //! - [`peer`] says who the other side is, or why it was refused: the rules stand there.
-//! - [`bundle`]: anchors in SPIFFE's format. [`invite`]: invites and join tokens. [`proof`]: secrets bound to a
+//! - [`rotation`]: the CAs of a site over time. [`bundle`]: anchors in SPIFFE's format. [`invite`]: invites and join tokens. [`proof`]: secrets bound to a
 //!   session.
 //!
 //! What this crate deliberately does not know: files, sockets, clocks (times are arguments, or rustls's own), and
@@ -19,6 +19,7 @@ pub mod key;
 pub mod live;
 pub mod peer;
 pub mod proof;
+pub mod rotation;
 pub mod secret;
 pub mod tls;
 pub mod trust;

@@ -120,10 +120,12 @@ fn credentials_survive_their_files_and_must_be_a_pair() {
 #[test]
 fn a_leaf_is_renewed_at_half_its_life() {
     let now = now_ms() / 1000 * 1000;
-    let hour = Duration::from_secs(3600);
-    let leaf = Site::new("east.mesh").credentials_at("/agent/vm-1", now, hour).current();
-    let (begin, end) = (now - BACKDATE.as_millis() as u64, now + hour.as_millis() as u64);
-    assert_eq!((leaf.renew_at_ms(), leaf.not_after_ms()), (begin + (end - begin) / 2, end));
+    for seconds in [2, 60, 3600, 7 * 24 * 3600] {
+        let life = Duration::from_secs(seconds);
+        let leaf = Site::new("east.mesh").credentials_at("/agent/vm-1", now, life).current();
+        let (half, end) = (now + seconds * 500, now + seconds * 1000);
+        assert_eq!((leaf.renew_at_ms(), leaf.not_after_ms()), (half, end), "counted from when it is issued");
+    }
 }
 
 #[test]

@@ -201,6 +201,21 @@ async fn expired_and_future_certificates_are_refused_and_both_ends_say_so() {
 }
 
 #[tokio::test]
+async fn clocks_that_are_nearly_ten_minutes_apart_stop_no_handshake() {
+    let (east, west) = east_and_west();
+    let check = async |issued_at_ms: u64| {
+        let leaf = west.credentials_at("/gateway/gw-0", issued_at_ms, WEEK);
+        let client = client_config(Some(&leaf), &west.expect_gateway(&east), &[b"meshfed/1"]);
+        shake(east.server(), client).await.0
+    };
+    // By a CA whose clock is ahead of that of the verifier, or behind it.
+    check(now_ms() + 10 * MINUTE_MS - 5_000).await.expect("accepted");
+    check(now_ms() - 10 * MINUTE_MS).await.expect("accepted");
+    let refused = check(now_ms() + 11 * MINUTE_MS).await;
+    assert!(matches!(refusal(&refused), PeerError::NotYetValid { .. }));
+}
+
+#[tokio::test]
 async fn an_expired_server_is_refused_too() {
     let (east, west) = east_and_west();
     let expired = east.credentials_at("/gateway/gw-0", now_ms() - 5 * MINUTE_MS, Duration::from_secs(60));

@@ -1,8 +1,10 @@
 //! How a gateway or an agent becomes part of its site, and stays so: joining with a token, renewing its certificate.
 
 mod folder;
+mod lock;
 
 pub use folder::{Membership, NodeFolder};
+pub use lock::{FolderLock, LockError};
 
 use crate::channel;
 use crate::stream::{Dial, Io};
@@ -22,7 +24,7 @@ use runtime::shutdown::Shutdown;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use wire::enroll::{JoinReply, JoinRequest, RenewReply, RenewRequest};
 use wire::pb;
 use wire::pb::enroll_client::EnrollClient;
@@ -200,7 +202,17 @@ pub async fn keep_renewed(
                 Ok(()) => info!("certificate renewed"),
                 Err(error) => {
                     let error = format!("{error:#}");
-                    warn!(error, "the certificate could not be renewed; it is tried again");
+                    let end = credentials.current().not_after_ms();
+                    let good_for_s = end.saturating_sub(runtime::clock::unix_ms()) / 1_000;
+                    if good_for_s == 0 {
+                        error!(
+                            error,
+                            "the certificate has run out and could not be renewed: open connections go on, new handshakes \
+                             fail; if the federation runs, join again with a new token"
+                        );
+                    } else {
+                        warn!(error, good_for_s, "the certificate could not be renewed; it is tried again");
+                    }
                 }
             }
             backoff.next_wait()

@@ -39,6 +39,17 @@ pub trait Ways: Send + Sync + 'static {
     fn has_steady_way(&self, site: &SiteId, hops: u8) -> bool {
         !self.to_site(site, hops).is_empty()
     }
+
+    /// The same for an endpoint of the own site.
+    fn has_steady_way_to(
+        &self,
+        service: &ServiceName,
+        endpoint: &Endpoint,
+        target_port: u16,
+        hops: u8,
+    ) -> bool {
+        !self.to_endpoint(service, endpoint, target_port, hops).is_empty()
+    }
 }
 
 /// One client connection on its way.
@@ -318,7 +329,6 @@ impl Route for ClientRoute {
     fn elsewhere(&self) -> bool {
         // A further process cannot tell a client's pin from a decision of the process before, which may decide anew.
         let pin = self.asked.target.as_ref().filter(|_| self.asked.hops == 0);
-        let is_way = |ways: Vec<Way>| !ways.is_empty();
         self.routes.read(|router| {
             let groups =
                 router.import(&self.asked.service).map(|import| import.groups.as_slice()).unwrap_or_default();
@@ -330,15 +340,10 @@ impl Route for ClientRoute {
                 }
                 group.endpoints.iter().filter(|endpoint| is_pinned(pin, endpoint)).any(|endpoint| {
                     let port = endpoint.ports.get(&self.asked.port);
+                    let (service, hops) = (&self.asked.service, self.asked.hops);
                     endpoint.health == Health::Healthy
-                        && port.is_some_and(|port| {
-                            is_way(self.ways.to_endpoint(
-                                &self.asked.service,
-                                endpoint,
-                                *port,
-                                self.asked.hops,
-                            ))
-                        })
+                        && port
+                            .is_some_and(|port| self.ways.has_steady_way_to(service, endpoint, *port, hops))
                 })
             })
         })

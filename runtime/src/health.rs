@@ -1,5 +1,6 @@
 //! `/healthz`, `/readyz` and `/metrics` over plain HTTP/1.
 
+use crate::metrics::Registry;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -10,6 +11,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Write as _;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -75,15 +77,22 @@ impl Check {
 }
 
 /// Gives the text of `/metrics`, in the Prometheus text format; called at each request, must not block.
-pub type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
+pub type Metrics = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = String> + Send>> + Send + Sync>;
 
-/// Metrics of a process that has none yet: its name, so that a scrape shows that it is up.
-pub fn no_metrics(process: &'static str) -> Metrics {
+/// The metrics of a registry that needs nothing fetched before it is read.
+pub fn metrics_of(registry: Registry) -> Metrics {
     Arc::new(move || {
-        format!(
-            "# HELP meshfed_up The process runs.\n# TYPE meshfed_up gauge\nmeshfed_up{{process=\"{process}\"}} 1\n"
-        )
+        let registry = registry.clone();
+        Box::pin(async move { registry.encode() })
     })
+}
+
+/// Metrics of a process that has none of its own: that it is up.
+pub fn no_metrics(process: &'static str) -> Metrics {
+    match Registry::new(process, env!("CARGO_PKG_VERSION")) {
+        Ok(registry) => metrics_of(registry),
+        Err(_) => Arc::new(|| Box::pin(async { String::new() })),
+    }
 }
 
 /// Serves until `shutdown` is cancelled. Connections that are open then are dropped.
@@ -107,8 +116,8 @@ pub async fn serve(listener: TcpListener, health: Health, metrics: Metrics, shut
         let (health, metrics, shutdown) = (health.clone(), metrics.clone(), shutdown.clone());
         tokio::spawn(async move {
             let service = service_fn(move |request| {
-                let response = answer(&request, &health, &metrics);
-                async move { Ok::<_, Infallible>(response) }
+                let (health, metrics) = (health.clone(), metrics.clone());
+                async move { Ok::<_, Infallible>(answer(&request, &health, &metrics).await) }
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -136,7 +145,7 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<Accep
     Some((stream, place))
 }
 
-fn answer(request: &Request<Incoming>, health: &Health, metrics: &Metrics) -> Response<Full<Bytes>> {
+async fn answer(request: &Request<Incoming>, health: &Health, metrics: &Metrics) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n".to_owned());
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -156,7 +165,7 @@ fn answer(request: &Request<Incoming>, health: &Health, metrics: &Metrics) -> Re
             text(StatusCode::SERVICE_UNAVAILABLE, body)
         }
         "/metrics" => {
-            let mut response = text(StatusCode::OK, metrics());
+            let mut response = text(StatusCode::OK, metrics().await);
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             response.headers_mut().insert(CONTENT_TYPE, kind);
             response
@@ -194,7 +203,8 @@ mod tests {
         let (health, shutdown) = (Health::new(), CancellationToken::new());
         let config = health.check("config");
         let tunnel = health.check("tunnel");
-        let server = tokio::spawn(serve(listener, health, no_metrics("test"), shutdown.clone()));
+        let metrics = metrics_of(Registry::new("test", "1.2.3").expect("good names"));
+        let server = tokio::spawn(serve(listener, health, metrics, shutdown.clone()));
 
         assert!(ask(address, "GET /healthz").await.starts_with("HTTP/1.1 200"));
         tunnel.ready();
@@ -204,7 +214,7 @@ mod tests {
         assert!(answer.ends_with("config: no snapshot, and the federation is silent\n"), "{answer}");
         config.ready();
         assert!(ask(address, "GET /readyz").await.starts_with("HTTP/1.1 200"));
-        assert!(ask(address, "GET /metrics").await.ends_with("meshfed_up{process=\"test\"} 1\n"));
+        assert!(ask(address, "GET /metrics").await.contains("\nmeshfed_up{process=\"test\"} 1\n"));
         assert!(ask(address, "GET /").await.starts_with("HTTP/1.1 404"));
         assert!(ask(address, "POST /readyz").await.starts_with("HTTP/1.1 405"));
 

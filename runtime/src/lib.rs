@@ -2,6 +2,7 @@
 //!
 //! - [`shutdown::Shutdown`]: one word for "this process is leaving"; [`shutdown::Tasks`]: what it has to wait for.
 //! - [`health`]: `/healthz`, `/readyz`, `/metrics` over plain HTTP.
+//! - [`metrics::Registry`]: the metrics of one process, read at each scrape.
 //! - [`telemetry::init`]: logs to standard error.
 //! - [`mod@file`]: whole files, written so that a crash leaves the old one or the new one.
 //! - [`bind`], [`backoff`], [`clock`]: small things that every shell needs.
@@ -14,5 +15,6 @@ pub mod bind;
 pub mod clock;
 pub mod file;
 pub mod health;
+pub mod metrics;
 pub mod shutdown;
 pub mod telemetry;

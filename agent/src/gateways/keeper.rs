@@ -12,12 +12,14 @@ use node::store::ConfigStore;
 use runtime::backoff::Backoff;
 use runtime::shutdown::Shutdown;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
+use tunnel::connection::State;
 use tunnel::{Connection, Tunnel};
 
 /// To how many gateways an agent keeps connections: the loss of one moves its streams to the other.
@@ -137,6 +139,7 @@ impl Keeper {
             let link = Link::new(connection.clone());
             let is_held = self.gateways.change(&gateway.name, run, |held| {
                 held.link = Some(link.clone());
+                held.live_since = Instant::now();
                 held.views = no_views();
                 held.failures = 0;
                 held.problem.clear();
@@ -148,6 +151,7 @@ impl Keeper {
             info!(gateway = %gateway.name, "connected");
             let reason = tokio::select! {
                 closed = connection.closed() => closed.to_string(),
+                never = self.note_returns(&gateway.name, run, &connection) => match never {},
                 () = connection.dead() => connection.close_reason().map_or("it is silent".to_owned(), |why| why.to_string()),
                 () = stop.begun() => return,
             };
@@ -166,6 +170,23 @@ impl Keeper {
             tokio::select! {
                 () = tokio::time::sleep(backoff.next_wait()) => {}
                 () = stop.begun() => return,
+            }
+        }
+    }
+
+    /// Notes each return of a connection from a silence that did not last, for as long as it is polled.
+    async fn note_returns(&self, gateway: &GatewayName, run: u64, connection: &Connection) -> Infallible {
+        let mut states = connection.states();
+        let mut before = State::Live;
+        loop {
+            let state = *states.borrow_and_update();
+            if state == State::Live && before != State::Live {
+                self.gateways.change(gateway, run, |held| held.live_since = Instant::now());
+            }
+            before = state;
+            if states.changed().await.is_err() {
+                // It is closed, which is for others to notice.
+                return std::future::pending().await;
             }
         }
     }

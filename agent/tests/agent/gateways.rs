@@ -1,12 +1,16 @@
 //! The agent's connections, when gateways fall silent, restart, come and go.
 
 use crate::federation::{eventually, soon};
-use crate::imports::{far_group, import, peer, service};
+use crate::imports::{far_group, import, name, on_host, peer, service};
 use crate::tunnels::Relay;
 use crate::world::{Gateway, World, begin, site, world};
+use agent::gateways::STEADY_AFTER;
+use agent::ways::AgentWays;
 use model::ids::SiteId;
 use model::routing::Import;
+use node::route::Ways;
 use std::time::Duration;
+use tokio::time::Instant;
 use tunnel::{CloseCode, State};
 
 fn names(world: &World, site: Option<&SiteId>) -> Vec<String> {
@@ -80,6 +84,47 @@ async fn a_gateway_that_comes_back_is_used_again_over_one_connection() {
     eventually("one connection", || gateway.connections().len() == 1).await;
     let held = world.handle.gateways.connections();
     assert!(held.iter().all(|(_, connection)| connection.health().state == State::Live), "{held:?}");
+}
+
+#[tokio::test]
+async fn a_connection_that_has_just_come_back_does_not_take_the_streams_of_its_sister() {
+    let (world, relays) = relayed().await;
+    let east: SiteId = "east".parse().expect("valid");
+    let ways = ways(&world);
+    let elsewhere = on_host(&world.site.id, "e-1", "vm-2", 80);
+    let steady =
+        || (ways.has_steady_way(&east, 0), ways.has_steady_way_to(&name("shop/cart"), &elsewhere, 80, 0));
+    eventually("two steady connections", || steady() == (true, true)).await;
+    relays.iter().for_each(Relay::cut);
+    eventually("the loss", || world.handle.gateways.connections().is_empty()).await;
+    assert_eq!(steady(), (false, false));
+    relays[1].lead_to(world.gateways[1].tunnel.local_address());
+    let mut gone = Instant::now();
+    soon("its return", async {
+        while world.handle.gateways.candidates(Some(&east)).is_empty() {
+            gone = Instant::now();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    // It was not there at this moment, so it has not been there for long: new streams take it, others wait.
+    let gateways = &world.handle.gateways;
+    assert!(!gateways.has_steady_way(Some(&east), gone + STEADY_AFTER - Duration::from_millis(250)));
+    let seen = steady();
+    if gone.elapsed() < Duration::from_millis(100) {
+        assert_eq!(seen, (false, false));
+    }
+    eventually("a steady way", || steady() == (true, true)).await;
+}
+
+/// The ways of its agent, over the connections that it holds.
+fn ways(world: &World) -> AgentWays {
+    AgentWays {
+        host: "vm-1".parse().expect("valid"),
+        network: "west".parse().expect("valid"),
+        workloads: tokio::sync::watch::channel(Default::default()).1,
+        gateways: world.handle.gateways.clone(),
+    }
 }
 
 #[tokio::test]

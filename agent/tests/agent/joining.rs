@@ -131,7 +131,7 @@ async fn a_certificate_is_renewed_while_everything_goes_on() {
     gateways[0].tunnel.set_link_open(true);
     federation.set(|settings| {
         settings.gateways = vec![gateways[0].address()];
-        settings.lifetime = Duration::from_secs(60);
+        settings.lifetime = Duration::from_secs(8);
     });
     let folder = tempfile::tempdir().expect("a folder");
     let token = federation.token(NodeKind::Agent, "vm-1", addresses(&gateways));

@@ -56,6 +56,9 @@ pub struct SiteSpec {
     /// How long the imports of an unreachable site are kept. Default 900.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_seconds: Option<u32>,
+    /// How long certificates of its federation, gateways and agents are good; they are renewed at half of it. Default 7d.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaf_lifetime: Option<Span>,
     /// Callers of other sites need an `AccessPolicy` that allows them. Default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub default_deny: bool,
@@ -214,6 +217,8 @@ pub struct SiteSettings {
     pub services: Vec<String>,
     /// How long the imports of an unreachable site are kept.
     pub lease: Duration,
+    /// How long certificates of its processes are good.
+    pub leaf_lifetime: Duration,
     /// Rule that applies to every service beside those of its policies; none: everyone may call what no policy
     /// speaks of.
     pub default_access: Option<AccessRule>,
@@ -223,6 +228,12 @@ pub struct SiteSettings {
 const DRAIN_MAX: Duration = Duration::from_secs(3600);
 /// Bounds of a lease: shorter would withdraw on a blip, longer than a week is no lease.
 const LEASE_SECONDS: std::ops::RangeInclusive<u32> = 5..=604_800;
+/// How long a certificate may be good: shorter leaves no time to renew it; since nothing revokes it, one
+/// that is stolen should not be good for more than a year.
+const LEAF_LIFETIME: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(4)..=Duration::from_secs(366 * 86_400);
+/// How long one is good when nothing else is said: the federation may be dead for three days.
+const LEAF_LIFETIME_DEFAULT: Duration = Duration::from_secs(7 * 86_400);
 /// Most files of services.
 const FILES_MAX: usize = 256;
 
@@ -278,6 +289,10 @@ impl Site {
         if !LEASE_SECONDS.contains(&lease_seconds) {
             return Err(Problem::at("spec.leaseSeconds", "a lease lasts 5 to 604800 seconds"));
         }
+        let leaf_lifetime = spec.leaf_lifetime.map_or(LEAF_LIFETIME_DEFAULT, |span| span.0);
+        if !LEAF_LIFETIME.contains(&leaf_lifetime) {
+            return Err(Problem::at("spec.leafLifetime", "a certificate is good for 4s to 366d"));
+        }
         if spec.services.len() > FILES_MAX {
             return Err(Problem::at("spec.services", format!("at most {FILES_MAX} files are possible")));
         }
@@ -301,6 +316,7 @@ impl Site {
             drain_timeout,
             services: spec.services.clone(),
             lease: Duration::from_secs(lease_seconds.into()),
+            leaf_lifetime,
         })
     }
 }
@@ -337,6 +353,7 @@ mod tests {
         assert_eq!(settings.clusterset.as_str(), "meshfed");
         assert_eq!(settings.lease, Duration::from_secs(900));
         assert_eq!(settings.drain_timeout, Duration::from_secs(30));
+        assert_eq!(settings.leaf_lifetime, Duration::from_secs(7 * 86_400));
         assert_eq!(settings.default_access, None);
     }
 
@@ -366,6 +383,7 @@ mod tests {
             ("  address: 10.0.0.1\n  ports: {dns: 0}\n", "6:16", "0 is not a port"),
             ("  address: 10.0.0.1\n  leaseSeconds: 1\n", "6:17", "5 to 604800 seconds"),
             ("  address: 10.0.0.1\n  drainTimeout: 2h\n", "6:17", "longer than 1h"),
+            ("  address: 10.0.0.1\n  leafLifetime: 1s\n", "6:17", "good for 4s to 366d"),
             ("  address: 10.0.0.1\n  drainTimeout: 30\n", "6:17", "not a span of time"),
             ("  address: 10.0.0.1\n  adress: 10.0.0.1\n", "6:3", "did you mean `address`?"),
             ("  address: 10.0.0.1\n  trustDomain: East\n", "6:16", "not a valid trust domain"),

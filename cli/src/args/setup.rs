@@ -34,6 +34,16 @@ pub struct InitArgs {
     /// File with services that its gateways dial directly, relative to the directory; may be repeated.
     #[arg(long = "services", value_name = "FILE")]
     pub services: Vec<String>,
+    /// Certificate of a CA to use instead of a new one (PEM): the one that signs, which becomes the site's only anchor.
+    #[arg(long, value_name = "FILE", requires = "ca_key")]
+    pub ca_cert: Option<FilePath>,
+    /// Its key (PEM, PKCS #8).
+    #[arg(long, value_name = "FILE", requires = "ca_cert")]
+    pub ca_key: Option<FilePath>,
+    /// The same from a folder laid out as Istio's `cacerts`: ca-cert.pem and ca-key.pem; root-cert.pem, which other
+    /// sites may share, is no anchor.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["ca_cert", "ca_key"])]
+    pub cacerts: Option<FilePath>,
     /// Directory to make. Default: ./NAME.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<FilePath>,

@@ -1,5 +1,7 @@
 //! `meshfed init`: the directory of a new site.
 
+mod given;
+
 use crate::args::InitArgs;
 use crate::contexts::{Context, Store};
 use crate::failure::{Failure, OrFail, Outcome};
@@ -66,6 +68,7 @@ pub fn run(args: &InitArgs, ui: &Ui) -> Outcome {
     let resource = Resource::Site(site.clone());
     resource.check().map_err(|problem| Failure::usage(problem.to_string()))?;
     let settings = site.settings().map_err(|problem| Failure::usage(problem.to_string()))?;
+    let ca = given::ca(args, &settings.trust_domain)?;
     let made = Made {
         site: args.name.to_string(),
         uid: uid.to_string(),
@@ -78,7 +81,7 @@ pub fn run(args: &InitArgs, ui: &Ui) -> Outcome {
         dry_run: args.dry_run,
     };
     if !args.dry_run {
-        let written = write_site(&directory, &site, uid, &settings.trust_domain);
+        let written = write_site(&directory, &site, uid, (&settings.trust_domain, ca));
         let api = SocketAddr::new(address, settings.ports.api);
         let added = written.and_then(|()| add_context(args, &settings.trust_domain, api, &directory, &store));
         if let Err(failure) = added {
@@ -160,13 +163,20 @@ fn site(args: &InitArgs, address: IpAddr, vip_range: VipCidr) -> Site {
         drain_timeout: None,
         services: args.services.clone(),
         lease_seconds: None,
+        leaf_lifetime: None,
         default_deny: false,
     };
     let name = args.name.as_str().parse().expect("a site name is a label");
     Site::new(Kind::Site, None, name, spec)
 }
 
-fn write_site(directory: &Path, site: &Site, uid: SiteUid, trust_domain: &TrustDomain) -> Outcome {
+/// With the CA that was given, or a new one of the trust domain.
+fn write_site(
+    directory: &Path,
+    site: &Site,
+    uid: SiteUid,
+    (trust_domain, ca): (&TrustDomain, Option<Ca>),
+) -> Outcome {
     for name in ["", "ca", "admin"] {
         let path = directory.join(name);
         std::fs::DirBuilder::new()
@@ -176,7 +186,10 @@ fn write_site(directory: &Path, site: &Site, uid: SiteUid, trust_domain: &TrustD
             .or_fail(|| format!("{} cannot be made", path.display()))?;
     }
     let now = runtime::clock::unix_ms();
-    let ca = Ca::generate(trust_domain, now).or_fail(|| "the CA cannot be made".to_owned())?;
+    let ca = match ca {
+        Some(ca) => ca,
+        None => Ca::generate(trust_domain, now).or_fail(|| "the CA cannot be made".to_owned())?,
+    };
     write(&directory.join("ca/ca.crt"), ca.cert_pem().as_bytes(), MODE_PUBLIC)?;
     write(&directory.join("ca/ca.key"), ca.key_pem().as_bytes(), MODE_SECRET)?;
     write(&directory.join("uid"), format!("{uid}\n").as_bytes(), MODE_PUBLIC)?;

@@ -11,7 +11,7 @@ use crate::render::words;
 use api::resource::link::ScopeSpec;
 use api::rest::link::{InviteReply, InviteRequest, LinkList, LinkRequest, LinkView};
 use api::text::{Span, Text};
-use check::{Ends, inspect, reach};
+use check::{Ends, clock_warning, inspect, reach};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
@@ -49,6 +49,9 @@ async fn both(one: &Client, other: &Client, dry_run: bool, ui: &Ui) -> Outcome {
     let ends = inspect(one, other, ui).await?;
     let way = reach(&ends).await?;
     ui.progress(screen::checked(ends.clock_difference_ms, &way.summary));
+    if let Some(warning) = clock_warning(ends.clock_difference_ms) {
+        ui.progress(warning);
+    }
     if dry_run {
         let linked = Linked { took_ms: millis(begin), dry_run, links: Vec::new() };
         let text =

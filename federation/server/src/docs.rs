@@ -261,6 +261,8 @@ pub struct NodeDoc {
     pub accounts: Vec<Text<Label>>,
     /// Which /16 it takes its virtual IPs from: so many after that of the site. None: none was left.
     pub vip_slot: Option<u8>,
+    /// When the last certificate that it was given runs out; 0: not known.
+    pub certificate_until_ms: u64,
 }
 
 /// A resource, as a person wrote it.

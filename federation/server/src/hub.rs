@@ -10,6 +10,7 @@ mod explain;
 mod invites;
 mod joins;
 mod links;
+pub(crate) mod metrics;
 mod nodes;
 mod replica;
 mod resources;

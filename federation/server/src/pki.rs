@@ -19,11 +19,16 @@ use x509_parser::prelude::FromDer;
 /// within this time.
 const RENEWAL_CHECK: Duration = Duration::from_secs(60);
 
+/// Between two tries: a leaf that is due again as soon as it was issued means that the CA runs out.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
+
 /// The site's certificate authority, the own credentials, and the bundles that count. Clones share them.
 #[derive(Clone)]
 pub struct Pki {
     ca: Arc<Ca>,
     role: Role,
+    /// How long leaves of processes are good.
+    lifetime: Duration,
     /// What this federation presents.
     pub credentials: LiveCredentials,
     /// Whose certificates count.
@@ -48,15 +53,17 @@ pub enum PkiError {
 }
 
 impl Pki {
-    /// Begins with a new leaf for this process, named `name`, and no linked site.
+    /// Begins with a new leaf for this process, named `name`, and no linked site. Leaves of processes are good for
+    /// `lifetime`.
     ///
     /// # Errors
     /// The CA has run out, or cannot be an anchor.
-    pub fn new(dir: SiteDir, name: Label) -> Result<Self, PkiError> {
+    pub fn new(dir: SiteDir, name: Label, lifetime: Duration) -> Result<Self, PkiError> {
         let role = Role::Federation(name);
-        let credentials = site_dir::issue(&dir.ca, role.clone(), clock::unix_ms())?;
+        let credentials = site_dir::issue(&dir.ca, role.clone(), lifetime, clock::unix_ms())?;
         let trust = TrustStore::new(dir.ca.bundle(1))?;
-        Ok(Self { ca: Arc::new(dir.ca), role, credentials: LiveCredentials::new(credentials), trust })
+        let credentials = LiveCredentials::new(credentials);
+        Ok(Self { ca: Arc::new(dir.ca), role, lifetime, credentials, trust })
     }
 
     /// The own trust domain.
@@ -74,7 +81,10 @@ impl Pki {
     /// # Errors
     /// The request is not good, or the CA has run out.
     pub fn issue(&self, csr_der: &[u8], role: Role) -> Result<Vec<Vec<u8>>, IssueError> {
-        let lifetime = lifetime(&role);
+        let lifetime = match &role {
+            Role::Gateway(_) | Role::Federation(_) | Role::Agent(_) => self.lifetime,
+            Role::Admin(_) | Role::Workload { .. } => lifetime(&role),
+        };
         let id = SpiffeId { trust_domain: self.ca.trust_domain().clone(), role };
         self.ca.issue(csr_der, &id, lifetime, clock::unix_ms())
     }
@@ -94,15 +104,17 @@ impl Pki {
     /// Renews the own leaf at half of its life, until cancelled. Open connections stay.
     pub async fn keep_young(self, stop: CancellationToken) {
         loop {
+            let left = self.credentials.current().renew_at_ms().saturating_sub(clock::unix_ms());
+            let wait = Duration::from_millis(left).clamp(RENEWAL_PAUSE, RENEWAL_CHECK);
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(RENEWAL_CHECK) => {}
+                () = tokio::time::sleep(wait) => {}
             }
             let now_ms = clock::unix_ms();
             if now_ms < self.credentials.current().renew_at_ms() {
                 continue;
             }
-            match site_dir::issue(&self.ca, self.role.clone(), now_ms) {
+            match site_dir::issue(&self.ca, self.role.clone(), self.lifetime, now_ms) {
                 Ok(credentials) => {
                     self.credentials.replace(credentials);
                     info!("renewed the certificate of the federation");

@@ -52,7 +52,8 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
     let store = Store::open(&dir.store()).context("open the store")?;
     let (uid, vip_path) = (dir.uid, dir.vips());
     let vip_range = options.settings.vip_range.unwrap_or_else(|| dir.default_vip_range());
-    let pki = Pki::new(dir, options.name.clone()).context("prepare the certificate authority")?;
+    let pki = Pki::new(dir, options.name.clone(), options.settings.leaf_lifetime)
+        .context("prepare the certificate authority")?;
 
     let config_listener = bind::bind_tcp(options.config_address, "ports.config").await?;
     let api_listener = bind::bind_tcp(options.api_address, "ports.api").await?;
@@ -94,7 +95,8 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
         }
     });
     if let Some(listener) = health_listener {
-        tasks.spawn(health::serve(listener, health.clone(), health::no_metrics("federation"), stop.clone()));
+        let metrics = crate::hub::metrics::metrics(handle.clone())?;
+        tasks.spawn(health::serve(listener, health.clone(), metrics, stop.clone()));
     }
     tasks.spawn(pki.keep_young(stop.clone()));
     tasks.spawn(link::keep_confirming(handle.clone(), stop.clone()));

@@ -10,6 +10,7 @@ use model::ids::{InvalidId, Label, SiteUid};
 use runtime::file::{self, FileError, MODE_PUBLIC, MODE_SECRET};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Longest certificate or key file that is read.
 const PEM_BYTES_MAX: usize = 64 * 1024;
@@ -128,7 +129,9 @@ impl SiteDir {
     /// # Errors
     /// The CA has run out, or the system gave no randomness.
     pub fn issue_admin(&self, name: Label, now_ms: u64) -> Result<Credentials, SiteDirError> {
-        issue(&self.ca, Role::Admin(name), now_ms)
+        let role = Role::Admin(name);
+        let lifetime = lifetime(&role);
+        issue(&self.ca, role, lifetime, now_ms)
     }
 
     /// File of the store.
@@ -149,9 +152,13 @@ impl SiteDir {
 }
 
 /// Makes a key and a certificate for a process that lives beside the CA.
-pub(crate) fn issue(ca: &Ca, role: Role, now_ms: u64) -> Result<Credentials, SiteDirError> {
+pub(crate) fn issue(
+    ca: &Ca,
+    role: Role,
+    lifetime: Duration,
+    now_ms: u64,
+) -> Result<Credentials, SiteDirError> {
     let key = NodeKey::generate().map_err(SiteDirError::Key)?;
-    let lifetime = lifetime(&role);
     let id = SpiffeId { trust_domain: ca.trust_domain().clone(), role };
     let chain = ca.issue(&key.csr_der(), &id, lifetime, now_ms).map_err(SiteDirError::Issue)?;
     Credentials::new(chain, &key).map_err(SiteDirError::Credentials)

@@ -169,21 +169,34 @@ impl Store {
         Ok(store)
     }
 
+    /// Looks before it writes: a store of another version is left as it was found, also where that version has given a
+    /// table of the same name another type.
     fn check_format(&self) -> Result<(), StoreError> {
-        let found = self.transact(|transaction| {
-            transaction.open_table(RECORDS)?;
-            transaction.open_table(DOCUMENTS)?;
-            let mut about = transaction.open_table(ABOUT)?;
-            let found = about.get("format")?.map(|guard| guard.value());
-            if found.is_none() {
-                about.insert("format", FORMAT)?;
-            }
-            Ok(found)
-        })?;
-        match found {
-            None | Some(FORMAT) => Ok(()),
+        let found = self.format();
+        match found
+            .map_err(|source| StoreError::Read { path: self.path.clone(), source: Box::new(source) })?
+        {
+            Some(FORMAT) => Ok(()),
             Some(found) => Err(StoreError::Format { path: self.path.clone(), found }),
+            None => self.transact(|transaction| {
+                transaction.open_table(RECORDS)?;
+                transaction.open_table(DOCUMENTS)?;
+                transaction.open_table(ABOUT)?.insert("format", FORMAT)?;
+                Ok(())
+            }),
         }
+    }
+
+    /// Format of the store; none: it is new.
+    fn format(&self) -> Result<Option<u64>, redb::Error> {
+        let transaction = self.database.begin_read()?;
+        let about = match transaction.open_table(ABOUT) {
+            Ok(about) => about,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let found = about.get("format")?.map(|guard| guard.value());
+        Ok(found)
     }
 
     /// Reads everything.
@@ -356,6 +369,23 @@ mod tests {
         }
         let loaded = Store::open(&path).expect("opens").load().expect("loads");
         assert!(loaded.documents.contains_key(&key("shop/one")), "nothing was ever written");
+    }
+
+    #[test]
+    fn a_store_of_a_newer_version_is_refused_and_nothing_is_added_to_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("store.redb");
+        let database = Database::create(&path).expect("made");
+        let transaction = database.begin_write().expect("begins");
+        transaction.open_table(ABOUT).expect("opens").insert("format", FORMAT + 1).expect("written");
+        transaction.commit().expect("written");
+        drop(database);
+        let error = Store::open(&path).expect_err("newer").to_string();
+        assert!(error.contains(&format!("format {}", FORMAT + 1)), "{error}");
+        assert!(error.contains("use the newer meshfed"), "{error}");
+        let database = Database::open(&path).expect("opens");
+        let tables = database.begin_read().expect("begins").list_tables().expect("listed").count();
+        assert_eq!(tables, 1, "the refusal made tables");
     }
 
     #[test]

@@ -13,6 +13,7 @@
 
 mod carry;
 mod door;
+mod metrics;
 mod options;
 mod paths;
 mod process;

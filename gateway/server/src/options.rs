@@ -16,7 +16,7 @@ use std::time::Duration;
 pub enum Entry {
     /// It has joined before, and its folder says so.
     Folder,
-    /// It joins with this token, unless its folder says that it has joined before.
+    /// It joins with this token, unless its folder says that it has joined before, with a certificate that is still good.
     Token(Box<JoinToken>),
     /// Whoever starts it has made it one: the site process, which has the certificate authority at hand.
     Given(Box<Membership>),

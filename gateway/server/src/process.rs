@@ -14,13 +14,14 @@ use identity::trust::TrustStore;
 use local::dns::Dns;
 use model::identity::Role;
 use model::node::NodeKind;
-use node::enroll::{self, Membership, NodeFolder};
+use node::enroll::{self, FolderLock, Membership, NodeFolder};
 use node::routes::Routes;
 use node::store::ConfigStore;
 use node::stream::{self, Dial, Greeting, Io};
 use node::way_in::{self, WayIn};
 use runtime::bind::BindError;
 use runtime::health::{self, Health};
+use runtime::metrics::Registry;
 use runtime::shutdown::{Shutdown, Tasks, drain_within};
 use std::io;
 use std::net::SocketAddr;
@@ -88,6 +89,8 @@ impl Dial for ByTcp {
 /// A port is taken, the folder cannot be read, or the gateway is no member of a site and cannot become one.
 pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle> {
     let folder = NodeFolder::open(&options.folder)?;
+    // Before a token is used: a second process must not cost the first one anything.
+    let lock = folder.lock()?;
     let dial: Arc<dyn Dial> = Arc::new(ByTcp(options.federation));
     let membership = membership(&options, &folder, dial.as_ref()).await?;
     let id = membership.credentials.id().clone();
@@ -106,11 +109,20 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
     let config_ready = health.check("config");
     // What ends last: it serves until the last stream is done.
     let late = Shutdown::new();
+    let metrics = Registry::new("gateway", env!("CARGO_PKG_VERSION"))?;
     if let Some(address) = options.health {
         let listener = runtime::bind::bind_tcp(address, setting("ports.gatewayHealth")).await?;
-        tokio::spawn(health::serve(listener, health.clone(), health::no_metrics("gateway"), late.token()));
+        tokio::spawn(health::serve(
+            listener,
+            health.clone(),
+            health::metrics_of(metrics.clone()),
+            late.token(),
+        ));
     }
-    let config = options.tunnel.clone().accepting(Roles::of_gateway());
+    let config = tunnel::Config {
+        reset_secret: Some(folder.reset_secret().context("read the secret of the transport")?),
+        ..options.tunnel.clone().accepting(Roles::of_gateway())
+    };
     let address = SocketAddr::new(options.address, options.port);
     let tunnel = Tunnel::bind(address, credentials.clone(), &trust, config)
         .map_err(|error| named(error, setting("ports.tunnel")))?;
@@ -119,6 +131,7 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
     let (opened, connections) = mpsc::channel(OPENED_MAX);
     let own = Own { site: site.id.clone(), uid: site.uid, gateway: name.clone() };
     let paths = Paths::new(own, id.clone(), options.paths.clone(), tunnel.clone(), trust.clone(), opened);
+    crate::metrics::add(&metrics, paths.clone(), tunnel.clone())?;
     let carrier = Carrier::new(paths.clone(), tunnel.clone(), options.federation);
     let explainer = {
         let routes = routes.clone();
@@ -192,7 +205,7 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
 
     let tunnel_address = tunnel.local_address();
     info!(%name, site = %site.id, address = %tunnel_address, "gateway is up");
-    let leaving = Leaving { tunnel, paths, streams, limit: options.drain_timeout, late, kept };
+    let leaving = Leaving { tunnel, paths, streams, limit: options.drain_timeout, late, kept, lock };
     let ended = tokio::spawn(async move {
         shutdown.begun().await;
         leaving.leave().await;
@@ -231,7 +244,15 @@ async fn membership(options: &Options, folder: &NodeFolder, dial: &dyn Dial) -> 
         return Ok((**membership).clone());
     }
     if let Some(membership) = folder.membership()? {
-        return Ok(membership);
+        let over = membership.credentials.not_after_ms() <= runtime::clock::unix_ms();
+        if over {
+            warn!(
+                "the certificate of this gateway has run out (or its clock is ahead): join again with a new token"
+            );
+        }
+        if !over || !matches!(options.entry, Entry::Token(_)) {
+            return Ok(membership);
+        }
     }
     let Entry::Token(token) = &options.entry else {
         bail!(
@@ -278,6 +299,8 @@ struct Leaving {
     limit: Duration,
     late: Shutdown,
     kept: JoinHandle<()>,
+    /// Of the folder: the next process may have it once this one has left.
+    lock: FolderLock,
 }
 
 impl Leaving {
@@ -303,5 +326,6 @@ impl Leaving {
         self.late.begin();
         // The last config reaches the disk.
         let _ = self.kept.await;
+        drop(self.lock);
     }
 }

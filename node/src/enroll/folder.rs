@@ -1,12 +1,15 @@
 //! What a node keeps on disk of who it is.
 
+use super::lock::FolderLock;
 use anyhow::Context;
 use identity::credentials::{Credentials, CredentialsError};
 use identity::key::NodeKey;
+use identity::secret::Secret;
 use prost::Message;
 use runtime::file;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use tracing::warn;
 use wire::enroll::JoinReply;
 use wire::pb;
 
@@ -17,6 +20,8 @@ const KEY: &str = "node.key";
 const CHAIN: &str = "node.crt";
 /// A key whose certificate is about to be written, or has just been.
 const NEXT_KEY: &str = "node.key.next";
+/// What the transport's keys are derived from; it outlives certificates.
+const RESET_SECRET: &str = "reset.key";
 const ADDRESSES: &str = "addresses";
 /// Written last on joining: without it the node has not joined.
 const JOINED: &str = "joined";
@@ -51,6 +56,39 @@ impl NodeFolder {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Takes the folder for this process, until the lock is dropped, and finishes what the last one left half done.
+    /// Whoever only reads needs no lock.
+    ///
+    /// # Errors
+    /// [`LockError`](super::LockError) when another process has it; or the disk knows no locks, or is read-only.
+    pub fn lock(&self) -> anyhow::Result<FolderLock> {
+        let lock = FolderLock::take(&self.path)?;
+        if self.read_pair()?.is_some_and(|(_, key)| key == NEXT_KEY) {
+            // Else a renewal would overwrite the only key that fits the certificate.
+            std::fs::rename(self.file(NEXT_KEY), self.file(KEY))
+                .context("put the key beside its certificate")?;
+        }
+        Ok(lock)
+    }
+
+    /// The secret that lets this node, after a crash, reset the connections that peers still hold. It is made once and
+    /// stays when the certificate and its key are renewed.
+    ///
+    /// # Errors
+    /// The file cannot be read or written, or the system gave no randomness.
+    pub fn reset_secret(&self) -> anyhow::Result<Secret> {
+        let path = self.file(RESET_SECRET);
+        if let Some(bytes) = file::read_if_present(&path, FILE_MAX)? {
+            if let Ok(bytes) = <[u8; 32]>::try_from(bytes) {
+                return Ok(Secret::from_bytes(bytes));
+            }
+            warn!(path = %path.display(), "this is no secret of 32 bytes; a new one is made");
+        }
+        let secret = Secret::random()?;
+        file::write_atomic(&path, secret.expose(), file::MODE_SECRET)?;
+        Ok(secret)
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -93,17 +131,24 @@ impl NodeFolder {
     }
 
     fn credentials(&self) -> anyhow::Result<Credentials> {
-        let chain = file::read_text(&self.file(CHAIN), FILE_MAX)?;
+        let pair = self.read_pair()?.context("the certificate of this node is missing")?;
+        Ok(pair.0)
+    }
+
+    /// The certificate with the key that fits it, and the file of that key; none: there is no certificate. It changes
+    /// nothing, since a process that only looks may do so at any moment.
+    fn read_pair(&self) -> anyhow::Result<Option<(Credentials, &'static str)>> {
+        let Some(chain) = file::read_if_present(&self.file(CHAIN), FILE_MAX)? else { return Ok(None) };
+        let chain = String::from_utf8(chain).context("read the certificate of this node")?;
         let read = Credentials::from_pem(&chain, &file::read_text(&self.file(KEY), FILE_MAX)?);
         let next = self.file(NEXT_KEY);
         if matches!(read, Err(CredentialsError::Mismatch(_))) && next.exists() {
             // The last process ended between the certificate and its key.
             let credentials = Credentials::from_pem(&chain, &file::read_text(&next, FILE_MAX)?)
                 .context("read the certificate of this node")?;
-            std::fs::rename(&next, self.file(KEY)).context("put the key beside its certificate")?;
-            return Ok(credentials);
+            return Ok(Some((credentials, NEXT_KEY)));
         }
-        read.context("read the certificate of this node")
+        Ok(Some((read.context("read the certificate of this node")?, KEY)))
     }
 
     /// Stores a membership, which counts from the last of its files on.
@@ -167,8 +212,13 @@ mod tests {
         file::write_atomic(&folder.file(CHAIN), new.chain_pem().as_bytes(), file::MODE_PUBLIC)
             .expect("written");
         assert_eq!(pem(&folder), new.chain_pem());
+        assert!(folder.file(NEXT_KEY).exists(), "reading changes nothing");
+        let _lock = folder.lock().expect("free");
         assert_eq!(pem(&folder), new.chain_pem());
-        assert!(!folder.file(NEXT_KEY).exists());
+        assert!(
+            !folder.file(NEXT_KEY).exists(),
+            "the next renewal must not overwrite the only key that fits"
+        );
     }
 
     #[test]
@@ -180,6 +230,24 @@ mod tests {
         assert_eq!((mode(folder.path()), mode(&folder.file(KEY))), (0o700, 0o600));
         folder.store_credentials(&credentials(&ca())).expect("stored");
         assert_eq!(mode(&folder.file(KEY)), 0o600);
+    }
+
+    #[test]
+    fn the_reset_secret_outlives_the_key_of_the_node() {
+        let directory = tempfile::tempdir().expect("a folder");
+        let folder = NodeFolder::open(directory.path()).expect("opens");
+        let ca = ca();
+        folder.store_credentials(&credentials(&ca)).expect("stored");
+        let first = folder.reset_secret().expect("made");
+        folder.store_credentials(&credentials(&ca)).expect("renewed");
+        assert_eq!(folder.reset_secret().expect("there").expose(), first.expose());
+        let path = folder.file(RESET_SECRET);
+        assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+
+        std::fs::write(&path, b"short").expect("damaged");
+        let other = folder.reset_secret().expect("made again");
+        assert_ne!(other.expose(), first.expose());
+        assert_eq!(folder.reset_secret().expect("there").expose(), other.expose());
     }
 
     #[test]

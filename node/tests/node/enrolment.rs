@@ -100,13 +100,13 @@ async fn a_way_that_ends_may_be_followed_by_another() {
     assert!(error.is_of_the_way(), "{error:?}");
 }
 
-/// A member whose certificate is due.
+/// A member whose certificate is due in 4 s and has run out in 8 s.
 async fn due(
     site: &Arc<Site>,
     federation: &Federation,
     folder: &NodeFolder,
 ) -> (Membership, LiveCredentials) {
-    federation.set(|settings| settings.lifetime = Duration::from_secs(60));
+    federation.set(|settings| settings.lifetime = Duration::from_secs(8));
     let token = federation.token(NodeKind::Agent, "vm-1", vec![federation.address]);
     let member = enroll::join(&token, way(federation.address).await, None).await.expect("joins");
     folder.store(&member).expect("stored");
@@ -175,7 +175,8 @@ async fn a_renewal_waits_for_a_federation_that_is_dead() {
         site.trust(),
         shutdown.clone(),
     ));
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let due_in = live.current().renew_at_ms().saturating_sub(runtime::clock::unix_ms());
+    tokio::time::sleep(Duration::from_millis(due_in + 200)).await;
     assert_eq!(live.current().chain_pem(), member.credentials.chain_pem());
     let _federation = Federation::start_at(&site, address).await;
     eventually("the renewal", || live.current().chain_pem() != member.credentials.chain_pem()).await;

@@ -100,7 +100,7 @@ impl Site {
         self.credentials_for(path, INFRASTRUCTURE_LIFETIME)
     }
 
-    /// A lifetime under ten minutes is due for renewal at once, since leaves begin ten minutes ago.
+    /// It is due for renewal at half of its life.
     pub fn credentials_for(&self, path: &str, lifetime: Duration) -> Credentials {
         let key = NodeKey::generate().expect("a key");
         Credentials::new(self.issue(&key.csr_der(), path, lifetime), &key).expect("a pair")

@@ -9,9 +9,22 @@ use api::rest::reach::{ReachReply, ReachRequest};
 use api::rest::site::SiteView;
 use api::text::Text;
 
-/// Clocks that differ by more would make certificates of one side look as if they began in the future (they begin
-/// 10 min in the past).
-const CLOCK_MAX_MS: u64 = 5 * 60 * 1000;
+/// Clocks that differ by more make certificates of one side look as if they began in the future.
+const CLOCK_MAX_MS: u64 = identity::ca::BACKDATE.as_secs() * 1000;
+/// Clocks that differ by more are not kept by anything, and will differ by more still.
+const CLOCK_WARNING_MS: u64 = 10 * 1000;
+
+/// A warning about clocks with which the link still works.
+pub(super) fn clock_warning(difference_ms: u64) -> Option<String> {
+    (CLOCK_WARNING_MS..=CLOCK_MAX_MS).contains(&difference_ms).then(|| {
+        format!(
+            "  warning: the clocks differ by {} s; from {} s on new connections fail, since certificates seem to begin in \
+             the future: set both clocks (NTP)",
+            difference_ms / 1000,
+            CLOCK_MAX_MS / 1000
+        )
+    })
+}
 
 /// One side.
 pub(super) struct End {
@@ -162,5 +175,23 @@ fn is_private(address: &str) -> bool {
     match address.parse().map(|address: std::net::SocketAddr| address.ip()) {
         Ok(std::net::IpAddr::V4(ip)) => ip.is_private() || ip.is_loopback() || ip.is_link_local(),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_that_drift_apart_are_warned_of_while_the_link_still_works() {
+        assert_eq!(clock_warning(9_999), None);
+        for ms in [10_000, 5 * 60_000, 10 * 60_000] {
+            let warning = clock_warning(ms).expect("a warning");
+            assert!(
+                warning.contains(&format!("differ by {} s", ms / 1000)) && warning.contains("NTP"),
+                "{warning}"
+            );
+        }
+        assert_eq!(clock_warning(10 * 60_000 + 1), None, "that is an error");
     }
 }

@@ -36,8 +36,10 @@ pub async fn run(args: AgentArgs, ui: &Ui) -> Outcome {
     let file = NodeFile::read(&folder)?;
     let held =
         NodeFolder::open(&folder).map_err(|error| process_failed("the directory of the agent", &error))?;
-    let joined =
-        held.membership().map_err(|error| process_failed("the directory of the agent", &error))?.is_some();
+    let joined = held
+        .membership()
+        .map_err(|error| process_failed("the directory of the agent", &error))?
+        .is_some_and(|joined| joined.credentials.not_after_ms() > runtime::clock::unix_ms());
     // A token works once and for a short time; whoever has joined no longer needs it.
     let token = match &args.join {
         Some(path) if !joined => Some(read_token(path)?),
@@ -55,20 +57,19 @@ pub async fn run(args: AgentArgs, ui: &Ui) -> Outcome {
         None => file.workloads,
     };
     let shutdown = begin(&args.process)?;
-    NodeFile {
+    let ports = PortsSpec::default();
+    let file = NodeFile {
         address: Some(Text(address)),
         advertise: None,
         locality: locality.clone().map(Text),
-        workloads: workloads.clone(),
-    }
-    .write(&folder)?;
-    let ports = PortsSpec::default();
+        workloads,
+    };
     let options = Options {
         host: host.clone(),
-        folder,
+        folder: folder.clone(),
         token,
         address,
-        workloads,
+        workloads: file.workloads.clone(),
         locality,
         dns_port: ports.dns,
         proxy_port: ports.proxy,
@@ -79,6 +80,8 @@ pub async fn run(args: AgentArgs, ui: &Ui) -> Outcome {
     let handle = agent::run(options, shutdown)
         .await
         .map_err(|error| process_failed(format!("agent {host} does not start"), &error))?;
+    // Not before: the folder might be another process's.
+    file.write(&folder)?;
     ui.progress(format!("agent {host} of {} runs on {address}", handle.site));
     tokio::spawn(tell(handle.sources.clone(), ui.clone()));
     handle.ended().await;
@@ -114,11 +117,16 @@ fn setup(args: &AgentSetupArgs, ui: &Ui) -> Outcome {
         let revert = "meshfed agent setup --revert takes back what was done";
         Failure::caused("the host is not set up", &error).fix(revert)
     })?;
-    ui.result(&lines, |_| {
-        if args.revert {
-            "everything is taken back".to_owned()
-        } else {
-            "the host is set up: every port of the virtual IPs works, and names are resolved; restart the agent".to_owned()
-        }
-    })
+    ui.result(&lines, |_| if args.revert { "everything is taken back".to_owned() } else { done_text(&setup) })
+}
+
+/// What was done, and what is left to the person.
+fn done_text(setup: &local::setup::Setup) -> String {
+    let names = if setup.resolved { ", and names are resolved" } else { "" };
+    let mut text =
+        format!("the host is set up: every port of the virtual IPs works{names}; restart the agent");
+    for note in setup.by_hand() {
+        text.push_str(&format!("\nby hand: {note}"));
+    }
+    text
 }

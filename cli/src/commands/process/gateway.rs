@@ -11,7 +11,7 @@ use local::dns::Forward;
 use local::vip::VipSettings;
 use model::config::VipRange;
 use model::locality::Locality;
-use node::enroll::NodeFolder;
+use node::enroll::{Membership, NodeFolder};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -26,9 +26,12 @@ pub async fn run(args: GatewayArgs) -> Outcome {
     let held =
         NodeFolder::open(&folder).map_err(|error| process_failed("the directory of the gateway", &error))?;
     let joined = held.membership().map_err(|error| process_failed("the directory of the gateway", &error))?;
+    let is_good = |joined: &Membership| joined.credentials.not_after_ms() > runtime::clock::unix_ms();
     let (entry, federation) = match (&joined, &args.join) {
-        (Some(joined), _) => (Entry::Folder, joined.addresses.first().copied()),
-        (None, Some(path)) => {
+        (Some(joined), path) if path.is_none() || is_good(joined) => {
+            (Entry::Folder, joined.addresses.first().copied())
+        }
+        (_, Some(path)) => {
             let token = read_token(path)?;
             if token.name.as_str() != args.name.as_str() {
                 return Err(Failure::usage(format!(
@@ -40,7 +43,7 @@ pub async fn run(args: GatewayArgs) -> Outcome {
             let federation = token.addresses.first().copied();
             (Entry::Token(Box::new(token)), federation)
         }
-        (None, None) => {
+        (_, None) => {
             return Err(Failure::usage(format!("{} has not joined a site yet", args.name)).fix(format!(
                 "make a token with `meshfed token gateway {} --context SITE`, and pass it with --join",
                 args.name
@@ -53,15 +56,14 @@ pub async fn run(args: GatewayArgs) -> Outcome {
     let advertise = args.advertise.or(file.advertise.map(|a| a.0));
     let locality = args.locality.or(file.locality.map(|l| l.0)).filter(|l| *l != Locality::default());
     let shutdown = begin(&args.process)?;
-    NodeFile {
+    let ports = PortsSpec::default();
+    let file = NodeFile {
         address: Some(Text(address)),
         advertise: advertise.map(Text),
         locality: locality.clone().map(Text),
         workloads: None,
-    }
-    .write(&folder)?;
-    let ports = PortsSpec::default();
-    let mut options = Options::new(folder, address, federation, entry);
+    };
+    let mut options = Options::new(folder.clone(), address, federation, entry);
     options.advertise = advertise;
     options.locality = locality;
     options.local = (!args.no_ways_in)
@@ -69,6 +71,8 @@ pub async fn run(args: GatewayArgs) -> Outcome {
     let what = format!("gateway {} does not start", args.name);
     let handle =
         gateway_server::run(options, shutdown).await.map_err(|error| process_failed(what, &error))?;
+    // Not before: the folder might be another process's.
+    file.write(&folder)?;
     handle.ended().await;
     Ok(())
 }

@@ -21,6 +21,7 @@ use runtime::clock;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use wire::enroll::{JoinReply, JoinRequest, RenewReply};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Most tokens that are open at a time.
 const TOKENS_MAX: usize = 4_096;
@@ -33,6 +34,13 @@ const TOKEN_SECONDS: std::ops::RangeInclusive<u32> = 10..=604_800;
 
 fn token_key(id: &[u8; 16]) -> DocumentKey {
     DocumentKey::new(DocumentKind::Token, hex_name(id))
+}
+
+/// When the leaf of a chain that was just issued runs out.
+fn end_of(chain: &[Vec<u8>]) -> u64 {
+    let leaf = chain.first().and_then(|leaf| X509Certificate::from_der(leaf).ok());
+    let end = leaf.map_or(0, |(_, leaf)| leaf.validity().not_after.timestamp());
+    u64::try_from(end).unwrap_or(0).saturating_mul(1_000)
 }
 
 impl Hub {
@@ -183,6 +191,7 @@ impl Hub {
             namespaces: token.namespaces.clone(),
             accounts: token.accounts.clone(),
             vip_slot: self.vip_slot(&id),
+            certificate_until_ms: end_of(&chain),
         };
         let vip_range = doc.vip_slot.map(|slot| self.vip_range_at(slot));
         let mut batch = WriteBatch::default();
@@ -231,6 +240,7 @@ impl Hub {
         let doc = NodeDoc {
             joined_at_ms: if before.joined_at_ms == 0 { clock::unix_ms() } else { before.joined_at_ms },
             tunnel_address: tunnel_address.or(before.tunnel_address),
+            certificate_until_ms: end_of(&chain),
             ..before
         };
         let mut batch = WriteBatch::default();
@@ -260,6 +270,16 @@ impl Hub {
         let chain = self.pki.issue(csr, id.role.clone()).map_err(|error| {
             Denied::invalid("no certificate was issued", runtime::telemetry::chain(&error).to_string(), "")
         })?;
+        let node = match &id.role {
+            Role::Gateway(name) => NodeId::new(NodeKind::Gateway, name.as_str()),
+            Role::Agent(name) => NodeId::new(NodeKind::Agent, name.as_str()),
+            Role::Admin(_) | Role::Federation(_) | Role::Workload { .. } => None,
+        };
+        if let Some((id, node)) = node.and_then(|id| Some((id.clone(), self.nodes.get_mut(&id)?))) {
+            node.doc.certificate_until_ms = end_of(&chain);
+            // With the next batch: it only explains why a node cannot connect.
+            self.batch.put(node_key(&id), &node.doc);
+        }
         Ok(RenewReply { chain })
     }
 

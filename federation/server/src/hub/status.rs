@@ -257,7 +257,22 @@ impl Hub {
     }
 
     fn find_nodes(&self, findings: &mut Vec<Finding>) {
+        let now_ms = clock::unix_ms();
         for (id, node) in &self.nodes {
+            let until_ms = node.doc.certificate_until_ms;
+            if node.live.is_none() && until_ms > 0 && until_ms <= now_ms {
+                findings.push(finding(
+                    "warning",
+                    &id.to_string(),
+                    "cannot connect: its certificate has run out".to_owned(),
+                    format!(
+                        "it ran out {} s ago and was not renewed; what it has open goes on, new handshakes fail",
+                        now_ms.saturating_sub(until_ms) / 1_000
+                    ),
+                    &format!("let it join again with --join and a token: meshfed token {id}"),
+                ));
+                continue;
+            }
             if node.live.is_none() && matches!(id, NodeId::Gateway(_)) {
                 findings.push(finding(
                     "warning",

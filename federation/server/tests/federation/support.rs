@@ -81,6 +81,7 @@ pub fn settings(name: &str) -> SiteSettings {
         drain_timeout: Duration::from_secs(1),
         services: Vec::new(),
         lease: Duration::from_secs(900),
+        leaf_lifetime: Duration::from_secs(7 * 86_400),
         default_access: None,
     }
 }
