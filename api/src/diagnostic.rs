@@ -34,6 +34,13 @@ pub struct Diagnostic {
 
 /// Longest line that an excerpt shows, in characters.
 const EXCERPT_WIDTH: usize = 200;
+/// Most lines of an excerpt.
+const EXCERPT_LINES: usize = 3;
+
+/// A line as an excerpt shows it: each character in its column, none of which moves a terminal's cursor.
+fn shown(line: &str) -> String {
+    line.chars().take(EXCERPT_WIDTH).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
 
 impl Diagnostic {
     /// A mistake at a place of `text`, which is the whole file.
@@ -51,7 +58,7 @@ impl Diagnostic {
         diagnostic.line = line;
         diagnostic.column = column.max(1);
         diagnostic.width = if width == 0 { word() } else { width }.clamp(1, EXCERPT_WIDTH);
-        diagnostic.excerpt = excerpt.iter().map(|line| line.chars().take(EXCERPT_WIDTH).collect()).collect();
+        diagnostic.excerpt = excerpt.iter().map(|line| shown(line)).collect();
         diagnostic
     }
 
@@ -95,14 +102,21 @@ impl fmt::Display for Diagnostic {
             return if self.help.is_empty() { Ok(()) } else { write!(f, "\n  do     {}", self.help) };
         }
         write!(f, "error: {}:{}:{}: {}", self.file, self.line, self.column, self.message)?;
-        let gutter = self.line.to_string().len().max(4) + 1;
-        let first = self.line + 1 - self.excerpt.len().clamp(1, self.line);
-        for (number, line) in (first..).zip(&self.excerpt) {
-            write!(f, "\n{number:>gutter$} | {line}")?;
+        if self.excerpt.is_empty() {
+            return Ok(());
         }
-        let marks = "^".repeat(self.width.max(1));
-        let marked = format!("{:gutter$} | {}{marks} {}", "", " ".repeat(self.column - 1), self.help);
-        if self.excerpt.is_empty() { Ok(()) } else { write!(f, "\n{}", marked.trim_end()) }
+        // Numbers and texts may come from a federation, so nothing is taken for granted.
+        let gutter = self.line.to_string().len().max(4) + 1;
+        let lines_before = self.excerpt.len().min(EXCERPT_LINES) - 1;
+        let first = self.line.saturating_sub(lines_before).max(1);
+        for (number, line) in (first..=self.line).zip(&self.excerpt) {
+            write!(f, "\n{number:>gutter$} | {}", shown(line))?;
+        }
+        // A line that is longer than its excerpt is marked at the end of what is shown.
+        let indent = " ".repeat(self.column.saturating_sub(1).min(EXCERPT_WIDTH));
+        let marks = "^".repeat(self.width.clamp(1, EXCERPT_WIDTH));
+        let marked = format!("{:gutter$} | {indent}{marks} {}", "", self.help);
+        write!(f, "\n{}", marked.trim_end())
     }
 }
 

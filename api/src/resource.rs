@@ -14,7 +14,7 @@ pub mod workload;
 use crate::diagnostic::Diagnostic;
 use crate::problem::Problem;
 use crate::suggest::nearest;
-use crate::text::Text;
+use crate::text::{Text, plain};
 use crate::yaml;
 use model::ids::{Label, Namespace};
 use serde::de::{self, DeserializeOwned};
@@ -139,7 +139,7 @@ impl FromStr for Kind {
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None => format!("kinds are {}", words.join(", ")),
             };
-            UnknownKind { word: word.chars().take(80).collect(), hint }
+            UnknownKind { word: plain(word, 80), hint }
         })
     }
 }
@@ -343,7 +343,7 @@ fn read(document: &yaml::Document) -> Result<Resource, Diagnostic> {
             Some(meant) => format!("did you mean `{meant}`?"),
             None => format!("kinds are {}", words.join(", ")),
         };
-        let word: String = header.kind.chars().take(80).collect();
+        let word = plain(&header.kind, 80);
         return Err(document.diagnose(&Problem::at("kind", format!("unknown kind `{word}`")).help(help)));
     };
     check_version(kind, &header.api_version).map_err(|problem| document.diagnose(&problem))?;
@@ -362,7 +362,7 @@ fn check_version(kind: Kind, version: &str) -> Result<(), Problem> {
     if version == API_VERSION || (kind == Kind::ServiceExport && MCS_VERSIONS.contains(&version)) {
         return Ok(());
     }
-    let word: String = version.chars().take(80).collect();
+    let word = plain(version, 80);
     Err(Problem::at("apiVersion", format!("unknown apiVersion `{word}` of a {kind}"))
         .help(format!("write `{API_VERSION}`")))
 }

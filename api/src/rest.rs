@@ -25,6 +25,7 @@
 //! | POST /v1/explain | [`explain::ExplainRequest`] | [`explain::ExplanationView`] |
 //! | POST /v1/drain | [`drain::DrainRequest`] | [`drain::DrainReply`] |
 //! | POST /v1/reach | [`reach::ReachRequest`] | [`reach::ReachReply`] |
+//! | GET /v1/backup | | a copy of the store, as bytes: a file `store.redb` |
 //!
 //! Every other answer is an [`error::ErrorBody`] with a status of 4xx or 5xx.
 
@@ -41,7 +42,31 @@ pub mod status;
 pub mod token;
 pub mod workload;
 
+use serde::de::DeserializeOwned;
 use std::time::Duration;
+
+/// A body or a query that is not what is asked for there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Unreadable {
+    /// What is wrong, in one line of at most 200 characters.
+    pub reason: String,
+}
+
+impl From<serde_json::Error> for Unreadable {
+    fn from(error: serde_json::Error) -> Self {
+        // The reader repeats what it found, which may be all that was sent.
+        Self { reason: crate::text::plain(&error.to_string(), 200) }
+    }
+}
+
+/// Reads a body in JSON.
+///
+/// # Errors
+/// It is none, or not of this kind.
+pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Unreadable> {
+    Ok(serde_json::from_slice(body)?)
+}
 
 /// Milliseconds with fractions, as `rtt_ms` has them.
 pub fn ms(duration: Duration) -> f64 {

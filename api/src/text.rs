@@ -8,6 +8,18 @@ use std::ops::Deref;
 use std::str::FromStr;
 use std::time::Duration;
 
+/// A text of a file or a stranger for a message: at most so many characters, none of which moves a terminal's cursor.
+pub fn plain(text: &str, most: usize) -> String {
+    let shown = |c: char| match c {
+        '\t' | '\n' => ' ',
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    let cut = text.chars().nth(most).is_some();
+    let kept = if cut { most.saturating_sub(1) } else { most };
+    text.chars().take(kept).map(shown).chain(cut.then_some('…')).collect()
+}
+
 /// A value that is written as text and checked when it is read, for types that know nothing of serde.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Text<T>(pub T);
@@ -92,7 +104,7 @@ impl FromStr for Span {
     type Err = InvalidSpan;
 
     fn from_str(value: &str) -> Result<Self, InvalidSpan> {
-        let bad = |reason| InvalidSpan { value: value.chars().take(40).collect(), reason };
+        let bad = |reason| InvalidSpan { value: plain(value, 40), reason };
         let form = "write a number and a unit, ms, s, m, h or d, as in `10s`";
         if value.is_empty() {
             return Err(bad(form));

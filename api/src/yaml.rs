@@ -3,6 +3,7 @@
 use crate::diagnostic::Diagnostic;
 use crate::problem::Problem;
 use crate::suggest::nearest;
+use crate::text::plain;
 use serde::de::{
     self, DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
@@ -212,11 +213,7 @@ fn index(number: u64) -> usize {
 
 /// Values come from files of any content; a message stays readable.
 fn cut(text: &str) -> String {
-    if text.chars().count() <= 200 {
-        text.to_owned()
-    } else {
-        text.chars().take(199).chain(['…']).collect()
-    }
+    plain(text, 200)
 }
 
 /// Drops the ` at line 3, column 5` that the reader appends: the place is printed in front.

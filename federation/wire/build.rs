@@ -10,6 +10,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .collect();
     println!("cargo::rerun-if-changed=proto");
     let set = protox::compile(files, [root])?;
-    tonic_prost_build::configure().bytes(".meshfed.v1.Chunk").compile_fds(set)?;
+    tonic_prost_build::configure()
+        .bytes(".meshfed.v1.Chunk")
+        .codec_path("crate::codec::BoundedCodec")
+        .compile_fds(set)?;
     Ok(())
 }

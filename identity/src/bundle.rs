@@ -220,10 +220,13 @@ fn jwk(anchor: &[u8]) -> Option<Jwk> {
 /// The text is too long, not in the format, or not a good bundle ([`check`]).
 pub fn from_jwks(trust_domain: &TrustDomain, text: &str) -> Result<Bundle, BundleError> {
     let bad = |reason: String| BundleError::Format { trust_domain: trust_domain.clone(), reason };
+    // The JSON reader repeats what it found, at any length.
+    let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    let cut = |reason: String| reason.chars().take(200).map(plain).collect();
     if text.len() > TEXT_MAX {
         return Err(bad(format!("it has over {TEXT_MAX} bytes")));
     }
-    let set: Jwks = serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
+    let set: Jwks = serde_json::from_str(text).map_err(|error| bad(cut(error.to_string())))?;
     let mut anchors = Vec::new();
     for key in set.keys.into_iter().filter(|key| key.purpose == USE) {
         let [certificate] = key.x5c.as_slice() else {

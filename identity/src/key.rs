@@ -37,8 +37,12 @@ impl NodeKey {
     /// # Errors
     /// The text is no such key.
     pub fn from_pem(text: &str) -> Result<Self, KeyError> {
-        let pair = KeyPair::from_pem(text);
-        Ok(Self { pair: pair.map_err(|error| KeyError::Read(error.to_string()))? })
+        let pair = KeyPair::from_pem(text).map_err(|error| match error {
+            // Its words repeat what stands where a tag should be, which may be the key.
+            rcgen::Error::PemError(_) => KeyError::Read("the PEM is damaged".to_owned()),
+            other => KeyError::Read(other.to_string()),
+        });
+        Ok(Self { pair: pair? })
     }
 
     /// The key as PKCS #8 PEM. Files that hold it have mode 0600.

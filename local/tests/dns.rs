@@ -46,6 +46,10 @@ struct Running {
     task: AbortOnDropHandle<()>,
 }
 
+fn count(counts: &runtime::metrics::Counts, word: &str) -> u64 {
+    counts.iter().find(|(known, _)| known == word).expect("a word of the set").1
+}
+
 async fn bound() -> Dns {
     Dns::bind("127.0.0.1:0".parse().expect("valid"), "ports.dns").await.expect("binds")
 }
@@ -88,6 +92,26 @@ async fn ask(server: SocketAddr, name: &str, kind: RecordType) -> Message {
 
 fn data(message: &Message) -> Vec<RData> {
     message.answers.iter().map(|record| record.data.clone()).collect()
+}
+
+#[tokio::test]
+async fn answers_are_counted_by_whose_name_was_asked_for_and_what_was_said() {
+    let (resolver, _asked, _task) = upstream().await;
+    let dns = bound().await;
+    let answered = dns.answered();
+    let running = run(dns, Forward::Servers(vec![resolver]));
+    for name in [
+        "cart.shop.svc.clusterset.local.",
+        "nothing.shop.svc.clusterset.local.",
+        "example.com.",
+        "x.example.",
+    ] {
+        ask(running.address, name, RecordType::A).await;
+    }
+    let seen =
+        [&answered.mesh, &answered.other].map(|counts| (count(counts, "found"), count(counts, "not_found")));
+    assert_eq!(seen, [(1, 1), (1, 1)], "{answered:?}");
+    assert_eq!(answered.mesh.iter().chain(answered.other.iter()).map(|(_, count)| count).sum::<u64>(), 4);
 }
 
 /// A resolver of the host: knows `example.com`, and counts what it is asked.

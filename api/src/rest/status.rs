@@ -29,7 +29,7 @@ pub struct PeerStatus {
     pub site: String,
     /// `pending`, `connected`, `degraded`, `unreachable`, `expired`.
     pub state: String,
-    /// Paths that answer.
+    /// Paths that answer, also those to gateways that drain.
     pub paths_live: u32,
     /// Paths in all.
     pub paths_total: u32,
@@ -43,7 +43,7 @@ pub struct PeerStatus {
     pub offers: u32,
     /// Services that are taken from it.
     pub takes: u32,
-    /// Open streams, both directions.
+    /// Open streams of callers, both directions.
     pub streams: u32,
     /// Since it is in this state.
     pub since_s: u64,
@@ -95,6 +95,8 @@ pub struct PathStatus {
     pub loss_pct: f64,
     /// Open streams.
     pub streams: u32,
+    /// Largest UDP payload that it carries, bytes; none while no connection is up.
+    pub mtu: Option<u16>,
     /// What is wrong, in words; empty when nothing is.
     pub problem: String,
 }
@@ -163,6 +165,7 @@ impl PathStatus {
             rtt_ms: report.rtt.map(ms),
             loss_pct: f64::from(report.loss_permille) / 10.0,
             streams: report.streams,
+            mtu: report.mtu,
             problem: report.problem.clone(),
         }
     }

@@ -3,10 +3,11 @@
 //! - [`pb`]: generated from `proto/meshfed/v1`: messages, gRPC clients and servers.
 //! - [`convert`]: `From<&model>` for messages, `TryFrom<message>` for the model. Every bound is checked there.
 //! - [`frame`]: headers and answers of tunnel streams. [`probe`]: datagrams. [`enroll`]: joining and linking.
-//! - [`snapshot`]: the whole config of a node as a file.
+//! - [`snapshot`]: the whole config of a node as a file. [`codec`]: how gRPC reads our messages.
 //!
 //! What this crate deliberately does not do: read or write anything. It turns bytes into values and back.
 
+pub mod codec;
 pub mod convert;
 pub mod enroll;
 pub mod frame;

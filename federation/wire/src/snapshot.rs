@@ -10,7 +10,8 @@ use prost::Message;
 use ring::digest::{SHA256, digest};
 
 const MAGIC: &[u8; 8] = b"meshfed\n";
-const FORMAT: u16 = 1;
+/// Version of the format that is written, and the only one that is read.
+pub const FORMAT: u16 = 1;
 const HEAD: usize = MAGIC.len() + 2 + 8 + 32;
 
 /// Longest snapshot that is read: far over a site of 1 000 000 endpoints elsewhere and 100 000 of its own.

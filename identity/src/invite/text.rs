@@ -105,7 +105,9 @@ fn unbytes<const N: usize>(what: &'static str, field: &str, text: &str) -> Resul
 }
 
 fn name<T: FromStr<Err = InvalidId>>(what: &'static str, text: &str) -> Result<T, InviteError> {
-    text.parse().map_err(|cause| InviteError::Name { what, cause })
+    // The text itself is not shown: in one that was damaged it may be the secret.
+    let hidden = |cause: InvalidId| InvalidId::new(cause.what, "(not shown)", cause.reason);
+    text.parse().map_err(|cause| InviteError::Name { what, cause: hidden(cause) })
 }
 
 fn names<T: FromStr<Err = InvalidId>>(

@@ -51,7 +51,10 @@ fn below<'n>(name: &'n str, zone: &str) -> Option<Vec<&'n str>> {
     if rest.is_empty() {
         return Some(Vec::new());
     }
-    Some(rest.strip_suffix('.')?.split('.').collect())
+    let rest = rest.strip_suffix('.')?;
+    // A dot behind a backslash stands within a label; the backslash itself is written twice.
+    let escaped = rest.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1;
+    (!escaped).then(|| rest.split('.').collect())
 }
 
 fn find<'t>(names: &'t NameTable, labels: &[&str]) -> Found<'t> {

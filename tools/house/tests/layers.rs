@@ -47,6 +47,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("chaos/sim", &["federation-core", "gateway-core", "sync-core", "policy", "model"]),
     ("chaos/live", &["relay", "topologies", "bench", "api", "runtime"]),
     ("bench", &[]),
+    ("fuzz", &["federation-core", "topologies", "local", "identity", "wire", "api", "hostile", "model"]),
+    ("tools/hostile", &[]),
     ("tools/house", &[]),
 ];
 

@@ -110,7 +110,7 @@ pub(crate) fn parse_list<T: FromStr<Err = InvalidId>>(
 }
 
 fn address<T: FromStr>(field: &'static str, text: &str, what: &'static str) -> Result<T, WireError> {
-    let shown = || text.chars().take(80).collect();
+    let shown = || clean(text, 80);
     text.parse().map_err(|_| WireError::new(field, Cause::Address(shown(), what)))
 }
 
@@ -152,6 +152,11 @@ pub(crate) fn range(field: &'static str, found: u32, min: u32, max: u32) -> Resu
 /// A port number, 1 to 65535.
 pub(crate) fn port(field: &'static str, number: u32) -> Result<u16, WireError> {
     range(field, number, 1, u16::MAX.into()).map(|port| port as u16)
+}
+
+/// Largest payload of a path, bytes.
+pub(crate) fn mtu(field: &'static str, number: u32) -> Result<u16, WireError> {
+    range(field, number, 1, u16::MAX.into()).map(|bytes| bytes as u16)
 }
 
 /// Number of endpoints.

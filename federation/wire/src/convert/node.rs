@@ -56,6 +56,7 @@ impl From<&NodeMessage> for pb::NodeMessage {
                     what: clean(&event.what, limits::TEXT_MAX),
                     why: clean(&event.why, limits::TEXT_MAX),
                 }),
+                NodeMessage::Leaving => Wire::Leaving(pb::NodeLeaving {}),
             }),
         }
     }
@@ -96,6 +97,7 @@ impl TryFrom<pb::NodeMessage> for NodeMessage {
                 what: text("event.what", event.what, limits::TEXT_MAX)?,
                 why: text("event.why", event.why, limits::TEXT_MAX)?,
             }),
+            Wire::Leaving(_) => Self::Leaving,
         })
     }
 }
@@ -125,6 +127,7 @@ impl From<&PathReport> for pb::PathReport {
             loss_permille: path.loss_permille,
             streams: path.streams,
             problem: clean(&path.problem, limits::TEXT_MAX),
+            mtu: path.mtu.map(u32::from),
         }
     }
 }
@@ -142,6 +145,7 @@ impl TryFrom<pb::PathReport> for PathReport {
             loss_permille: range("loss_permille", path.loss_permille, 0, 1000)?,
             streams: path.streams,
             problem: text("problem", path.problem, limits::TEXT_MAX)?,
+            mtu: path.mtu.map(|bytes| mtu("mtu", bytes)).transpose()?,
         })
     }
 }

@@ -1,14 +1,16 @@
 //! Any valid value of the model, as far as it travels.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 
 mod config;
 mod decision;
+mod encoded;
 mod exchange;
 mod node;
 
 pub use config::*;
 pub use decision::*;
+pub use encoded::*;
 pub use exchange::*;
 pub use node::*;
 

@@ -34,9 +34,10 @@ prop_compose! {
         rtt in option::of(duration()),
         loss_permille in 0_u32..=1000,
         streams in any::<u32>(),
+        mtu in option::of(1_u16..),
         problem in reason(),
     ) -> PathReport {
-        PathReport { site, gateway, address, state, rtt, loss_permille, streams, problem }
+        PathReport { site, gateway, address, state, rtt, loss_permille, streams, mtu, problem }
     }
 }
 
@@ -61,6 +62,7 @@ pub fn node_message() -> impl Strategy<Value = NodeMessage> {
         vec((service(), label(), any::<u32>()), 0..4).prop_map(|open| NodeMessage::Streams { open }),
         vec(reason(), 0..4).prop_map(NodeMessage::Problems),
         (reason(), reason()).prop_map(|(what, why)| NodeMessage::Event(NodeEvent { what, why })),
+        Just(NodeMessage::Leaving),
     ]
 }
 

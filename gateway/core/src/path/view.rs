@@ -58,6 +58,8 @@ impl PathTable {
             rtt: live().filter_map(|(_, c)| c.health.rtt).min(),
             loss_permille: on_path().map(|(_, c)| c.health.loss_permille).max().unwrap_or(0),
             streams: on_path().map(|(_, c)| c.load.streams).sum(),
+            // The shell knows it.
+            mtu: None,
             problem: match live().next() {
                 Some(_) => live().find_map(|(_, c)| c.quality.problem(&self.settings)).unwrap_or_default(),
                 None => path.problem.clone(),
