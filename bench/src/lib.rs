@@ -1,4 +1,5 @@
-//! The load generator: open and closed loops over HTTP/1.1, and the echo server that they are pointed at.
+//! The load generator: open and closed loops over HTTP/1.1, and the echo server that they are pointed at; and plain
+//! connections ([`raw`]).
 //!
 //! Start with [`load::OpenLoop`], then [`report::report`]. How things are counted:
 //!
@@ -16,5 +17,6 @@
 pub mod echo;
 pub mod http1;
 pub mod load;
+pub mod raw;
 pub mod report;
 pub mod sample;

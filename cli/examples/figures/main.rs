@@ -6,9 +6,11 @@
 mod icmp;
 mod machine;
 mod outage;
+mod pair;
 mod routed;
 mod screen;
 mod stage;
+mod ways;
 
 use clap::{Parser, Subcommand};
 use machine::Watch;
@@ -45,6 +47,8 @@ enum Figure {
     Gateway(outage::Rounds),
     /// A federation is dead for the whole run, and a gateway and an agent restart meanwhile
     Federation(outage::Dead),
+    /// Bulk, small requests, new and idle connections: through two gateways, and direct
+    Ways(ways::Args),
 }
 
 /// A figure, as JSON has it.
@@ -105,6 +109,11 @@ async fn measure(args: &Args, ui: &Ui) -> Result<bool, Failure> {
             let (numbers, watch) = outage::federation(args, setting, ui).await?;
             let held = numbers.failed() == 0 && numbers.requests() > 0;
             print(ui, "federation", "0 failed".to_owned(), held, &watch, numbers, screen::dead)
+        }
+        Figure::Ways(args) => {
+            let (numbers, watch) = ways::measure(args, setting, ui).await?;
+            let held = numbers.goals().iter().all(ways::Goal::held);
+            print(ui, "ways", "as in the rows".to_owned(), held, &watch, numbers, screen::ways)
         }
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! East takes an offer back (`DELETE /v1/exports/...`), then makes it again (`PUT`), service by service. A client on a
 //! host in west asks for the service through its virtual IP, over a new connection each time, again and again, a
-//! millisecond after it had the last answer, or 10 ms after a request that is not answered. A change takes from the moment when its API call begins (a new TLS
-//! connection to east's API included) to the moment when the client has the first answer of the new kind whole: the
-//! echo of the endpoint, or a refused or reset connection. So the first new request itself is in the time.
+//! millisecond after it had the last answer, or 10 ms after a request that is not answered. A change takes from the
+//! moment when its API call begins (a new TLS connection to east's API included) to the moment when the client has the
+//! first answer of the new kind whole: the echo of the endpoint, or a refused or reset connection. So the first new
+//! request itself is in the time.
 
 use crate::machine::Watch;
 use crate::stage::{Setting, Stage};
@@ -123,7 +124,7 @@ impl Spread {
         let at = |share: f64| {
             let rank = (share * sorted.len() as f64).ceil() as usize;
             let time = sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default();
-            (time.as_secs_f64() * 10_000.0).round() / 10.0
+            (time.as_secs_f64() * 1_000_000.0).round() / 1_000.0
         };
         Self { p50_ms: at(0.5), p99_ms: at(0.99), max_ms: at(1.0) }
     }

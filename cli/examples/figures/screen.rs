@@ -2,6 +2,7 @@
 
 use crate::outage::{Killed, Without};
 use crate::routed::{Numbers, Spread};
+use crate::ways;
 use bench::report::PhaseReport;
 use meshfed::render::style::Style;
 use meshfed::render::table::{Table, left, right};
@@ -81,6 +82,44 @@ pub fn dead(numbers: &Without, style: Style) -> String {
         numbers.steps.join("\n  "),
         table.text(style)
     )
+}
+
+/// The table of `ways`.
+pub fn ways(numbers: &ways::Numbers, style: Style) -> String {
+    let mut table = Table::new(vec![
+        left("way", 9),
+        right("bulk Gbit/s"),
+        right("64 B p50"),
+        right("p99"),
+        right("beside bulk p50"),
+        right("p99"),
+        right("connect p50"),
+        right("p99"),
+    ]);
+    for way in &numbers.ways {
+        let times = [way.round_trip, way.beside_bulk, way.connect];
+        let times = times.into_iter().flat_map(|spread| [fine(spread.p50_ms), fine(spread.p99_ms)]);
+        let first = [way.way.clone(), format!("{:.2}", way.bulk_gbit_per_s)];
+        table.row(first.into_iter().chain(times).map(Into::into).collect());
+    }
+    let mut goals = Table::new(vec![left("goal", 9), right("bound"), right("measured"), left("", 1)]);
+    for goal in numbers.goals() {
+        let bound = format!("{} {}", if goal.at_least { "≥" } else { "≤" }, goal.bound);
+        let held = if goal.held() { "held" } else { "missed" };
+        let row = [goal.what.to_owned(), bound, format!("{:.2}", goal.measured), held.to_owned()];
+        goals.row(row.map(Into::into).to_vec());
+    }
+    format!(
+        "one connection at a time, in turn on each way; medians of the rounds; {} idle connections\n\n{}\n\n{}",
+        words::count(numbers.idle.into()),
+        table.text(style),
+        goals.text(style)
+    )
+}
+
+/// Times below a millisecond count here.
+fn fine(value_ms: f64) -> String {
+    if value_ms < 1.0 { format!("{:.0} µs", value_ms * 1000.0) } else { ms(value_ms) }
 }
 
 fn columns(first: &'static str) -> Vec<meshfed::render::table::Column> {
