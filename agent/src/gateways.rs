@@ -234,6 +234,7 @@ fn report(site: &SiteId, name: &GatewayName, held: &Held) -> PathReport {
         rtt: health.and_then(|health| health.rtt),
         loss_permille: health.map_or(0, |health| health.loss_permille),
         streams: connection.map_or(0, |connection| connection.load().streams),
+        mtu: connection.map(Connection::mtu),
         problem: held.problem.clone(),
     }
 }

@@ -42,6 +42,7 @@ use node::store::ConfigStore;
 use node::stream::{Greeting, Parts, config_stream};
 use node::way_in::{self, Problems, WayIn};
 use runtime::health::{self, Health};
+use runtime::metrics::Registry;
 use runtime::shutdown::{Shutdown, Tasks};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -163,6 +164,7 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
     let tunnel = Tunnel::bind(SocketAddr::new(options.address, 0), credentials.clone(), &trust, config)
         .context("open the tunnel")?;
     let ports = Ports::bind(&options, membership.reply.vip_range).await?;
+    let answered = ports.dns.answered();
     let (dns, proxy, health) = (ports.dns.address(), ports.proxy.local_addr()?, ports.health.local_addr()?);
     setup::remember(&folder, dns)?;
 
@@ -191,6 +193,7 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
 
     let dial = Arc::new(way::ConfigWay { gateways: gateways.clone() });
     let explainer = routes.clone();
+    let tally = routes.tally().clone();
     let (upstream, stream, commands) = config_stream(Parts {
         dial: dial.clone(),
         credentials: credentials.clone(),
@@ -204,11 +207,12 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
         explainer: Arc::new(move |request| explainer.explain(&request)),
     });
     tokio::spawn(stream.run(late.child()));
-    tokio::spawn(enroll::keep_renewed(credentials, folder, dial, trust, late.child()));
+    tokio::spawn(enroll::keep_renewed(credentials.clone(), folder, dial, trust, tally, late.child()));
 
     let locality = options.locality.clone().unwrap_or_else(|| membership.reply.locality.clone());
     let host = Host { name: options.host.clone(), locality: locality.clone(), network: network.clone() };
     let reports = Reports::default();
+    let probes = reports.probes.clone();
     let (report, file) = (reports.source.subscribe(), reports.file.subscribe());
     let (told_report, told_file) = (report.clone(), file.clone());
     let of_config = workloads::of_config(&store, late.child());
@@ -252,6 +256,19 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
         tasks: tasks.clone(),
     };
     let problems = way_in::start_beside(way_in, workload_ports, &shutdown);
+    let (reported, of_site) = (gateways.clone(), site.clone());
+    let sources = node::metrics::Sources {
+        tunnel: tunnel.clone(),
+        paths: Box::new(move || reported.reports(&of_site)),
+        routes: routes.clone(),
+        store: store.clone(),
+        upstream: upstream.clone(),
+        credentials,
+        dns: Some(answered),
+    };
+    let metrics = Registry::new("agent", env!("CARGO_PKG_VERSION"))?;
+    node::metrics::add(&metrics, sources)?;
+    connectors::metrics::add(&metrics, probes)?;
     let reporter = Reporter {
         site: site.clone(),
         gateways: gateways.clone(),
@@ -262,7 +279,7 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
         sources: told_report,
     };
     tokio::spawn(reporter.run(late.child()));
-    serve_health(ports.health, &store, &gateways, &late);
+    serve_health(ports.health, metrics, &store, &gateways, &late);
 
     let limit = options.drain_timeout;
     let taken = taken_receiver;
@@ -287,13 +304,14 @@ async fn serve(mut opened: mpsc::Receiver<(GatewayName, Link)>, door: Door) {
 /// Ready once there is config and a connection to a gateway; other sites do not count.
 fn serve_health(
     listener: TcpListener,
+    metrics: Registry,
     store: &Arc<ConfigStore>,
     gateways: &Arc<Gateways>,
     shutdown: &Shutdown,
 ) {
     let health = Health::new();
     let (config, connection) = (health.check("config"), health.check("gateway"));
-    tokio::spawn(health::serve(listener, health, health::no_metrics("agent"), shutdown.token()));
+    tokio::spawn(health::serve(listener, health, metrics, shutdown.token()));
     let (store, gateways, shutdown) = (store.clone(), gateways.clone(), shutdown.child());
     tokio::spawn(async move {
         let mut changes = gateways.changes();

@@ -15,11 +15,12 @@ pub use connect::{
     UnexportArgs, UnexposeArgs, UnlinkArgs,
 };
 pub use look::{
-    CallerArg, DescribeArgs, DrainArgs, DrainKind, EventsArgs, ExplainArgs, GetArgs, StatusArgs, UndrainArgs,
+    BackupArgs, CallerArg, DescribeArgs, DiagnoseArgs, DrainArgs, DrainKind, EventsArgs, ExplainArgs,
+    GetArgs, StatusArgs, UndrainArgs,
 };
 pub use setup::{
     AgentArgs, AgentCommand, AgentSetupArgs, ContextArgs, ContextCommand, FederationArgs, GatewayArgs,
-    InitArgs, ProcessArgs, SiteArgs, TokenArgs, TokenKind,
+    InitArgs, LogFormat, ProcessArgs, SiteArgs, TokenArgs, TokenKind,
 };
 pub use trial::{CompletionArgs, DemoArgs, EchoArgs, UpArgs};
 
@@ -90,7 +91,9 @@ pub enum Command {
     #[command(before_help = "Example: meshfed link east west")]
     Link(LinkArgs),
     /// End a link; takes effect at once, also when the peer is dead
-    #[command(before_help = "Example: meshfed unlink east west")]
+    #[command(
+        before_help = "Example: meshfed unlink east west\n         In a script: meshfed unlink east west --yes"
+    )]
     Unlink(UnlinkArgs),
     /// Offer a service to linked sites
     #[command(before_help = "Example: meshfed export shop/cart --context east")]
@@ -122,6 +125,9 @@ pub enum Command {
     /// The site and its peers at a glance; exit code 1 when something is not healthy
     #[command(before_help = "Example: meshfed status --context east")]
     Status(StatusArgs),
+    /// Find out what is wrong: ports, paths, clocks, certificates; exit code 1 when something is
+    #[command(before_help = "Example: meshfed diagnose west --context east")]
+    Diagnose(DiagnoseArgs),
     /// What happened, newest last
     #[command(before_help = "Example: meshfed events --watch")]
     Events(EventsArgs),
@@ -131,6 +137,9 @@ pub enum Command {
     /// Let it take load again
     #[command(before_help = "Example: meshfed undrain gateway gw-0 --context east")]
     Undrain(UndrainArgs),
+    /// Copy the store of a site, while it runs
+    #[command(before_help = "Example: meshfed backup --context east --to east.redb")]
+    Backup(BackupArgs),
     /// Three sites on loopback under load; kills parts of them and says what happened
     #[command(before_help = "Example: meshfed demo --keep")]
     Demo(DemoArgs),
@@ -146,6 +155,20 @@ pub enum Command {
     /// The built-in workload of topologies
     #[command(hide = true)]
     Echo(EchoArgs),
+}
+
+impl Command {
+    /// It runs a process, and all that it says on standard error is to be JSON.
+    pub fn speaks_json(&self) -> bool {
+        let process = match self {
+            Self::Site(args) => &args.process,
+            Self::Federation(args) => &args.process,
+            Self::Gateway(args) => &args.process,
+            Self::Agent(args) => &args.process,
+            _ => return false,
+        };
+        process.log_format == LogFormat::Json
+    }
 }
 
 /// An address to bind to, with what it means when it is missing left to the command.

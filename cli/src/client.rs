@@ -31,6 +31,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const ANSWER_LIMIT: Duration = Duration::from_secs(90);
 /// Longest answer: a catalog of many thousand services.
 const ANSWER_MAX: usize = 64 << 20;
+/// Longest copy of a store that is taken.
+const BACKUP_MAX: usize = 2 << 30;
 /// Longest file of a certificate or key.
 const PEM_MAX: usize = 64 * 1024;
 
@@ -136,21 +138,35 @@ impl Client {
             }
             None => Vec::new(),
         };
+        let bytes = self.raw(&method, path, bytes, ANSWER_MAX).await?;
+        serde_json::from_slice(&bytes).map_err(|error| {
+            self.strange(&format!("the answer to {method} {path} is not what it should be: {error}"))
+        })
+    }
+
+    /// GET of a copy of the site's store.
+    ///
+    /// # Errors
+    /// The site does not answer, or answers with an error.
+    pub async fn backup(&self) -> Result<Bytes, Failure> {
+        self.raw(&Method::GET, "/v1/backup", Vec::new(), BACKUP_MAX).await
+    }
+
+    /// The answer as bytes, of which there are at most `most`.
+    async fn raw(&self, method: &Method, path: &str, body: Vec<u8>, most: usize) -> Result<Bytes, Failure> {
         let request = Request::builder()
             .method(method.clone())
             .uri(path)
             .header(HOST, self.context.api.to_string())
             .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(bytes)))
+            .body(Full::new(Bytes::from(body)))
             .or_fail(|| format!("`{path}` cannot be asked for"))?;
-        let answer = timeout(ANSWER_LIMIT, self.exchange(request)).await;
+        let answer = timeout(ANSWER_LIMIT, self.exchange(request, most)).await;
         let (status, bytes) = answer.map_err(|_| {
             self.silent(&format!("no answer to {method} {path} in {} s", ANSWER_LIMIT.as_secs()))
         })??;
         if status.is_success() {
-            return serde_json::from_slice(&bytes).map_err(|error| {
-                self.strange(&format!("the answer to {method} {path} is not what it should be: {error}"))
-            });
+            return Ok(bytes);
         }
         match serde_json::from_slice::<ErrorBody>(&bytes) {
             Ok(body) => Err(body.error.into()),
@@ -158,7 +174,11 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(hyper::StatusCode, Bytes), Failure> {
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+        most: usize,
+    ) -> Result<(hyper::StatusCode, Bytes), Failure> {
         let address = self.context.api;
         let connected = timeout(CONNECT_LIMIT, TcpStream::connect(address)).await;
         let stream = connected
@@ -194,7 +214,7 @@ impl Client {
                 Err(error) => return Err(self.http(&error)),
             };
             let status = response.status();
-            let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
+            let body = Limited::new(response.into_body(), most).collect().await;
             let body = body.map_err(|error| self.silent(&format!("the answer broke off: {error}")))?;
             Ok((status, body.to_bytes()))
         };

@@ -1,8 +1,10 @@
 //! The verbs. Each has a function that does it; screens are in [`crate::render`].
 
 pub mod apply;
+pub mod backup;
 pub mod context;
 pub mod demo;
+pub mod diagnose;
 pub mod drain;
 pub mod events;
 pub mod explain;
@@ -42,7 +44,7 @@ pub async fn run(command: Command, global: &Global, ui: &Ui) -> Outcome {
         Command::Context(args) => context::run(args, ui),
         Command::Site(args) => process::site::run(&args).await,
         Command::Federation(args) => process::federation(&args).await,
-        Command::Gateway(args) => process::gateway::run(args).await,
+        Command::Gateway(args) => process::gateway::run(args, ui).await,
         Command::Agent(args) => process::agent::run(args, ui).await,
         Command::Token(args) => token::run(&args, &client()?, ui).await,
         Command::Link(args) => link::run(args, name, ui).await,
@@ -57,9 +59,11 @@ pub async fn run(command: Command, global: &Global, ui: &Ui) -> Outcome {
         Command::Describe(args) => get::describe(&args, &client()?, ui).await,
         Command::Explain(args) => explain::run(&args, name, ui).await,
         Command::Status(args) => status::run(&args, &client()?, ui).await,
+        Command::Diagnose(args) => diagnose::run(&args, &client()?, ui).await,
         Command::Events(args) => events::run(&args, &client()?, ui).await,
         Command::Drain(args) => drain::drain(&args, &client()?, ui).await,
         Command::Undrain(args) => drain::undrain(&args, &client()?, ui).await,
+        Command::Backup(args) => backup::run(&args, &client()?, ui).await,
         Command::Demo(args) => demo::run(&args, ui).await,
         Command::Up(args) => up::run(&args, ui).await,
         Command::Version => version(ui),

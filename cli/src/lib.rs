@@ -30,10 +30,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    let ui = Ui::detect(cli.global.format());
+    let mut ui = Ui::detect(cli.global.format());
     let Some(command) = cli.command else {
         return finish(&ui, output::print(&map::map(ui.style)));
     };
+    if command.speaks_json() {
+        ui = ui.with_json_lines();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -54,7 +57,7 @@ fn finish(ui: &Ui, outcome: failure::Outcome) -> ExitCode {
             Some(rest) => format!("{}{rest}", ui.progress_style.bad("error:")),
             None => text,
         };
-        ui.progress(text);
+        ui.error(text);
     }
     debug_assert!(failure.code == FAILED || failure.code == USAGE);
     ExitCode::from(failure.code)

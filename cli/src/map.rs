@@ -35,6 +35,7 @@ const TASKS: &[(&str, &[(&str, &str)])] = &[
             ("meshfed describe service shop/cart", "all that is known of one"),
             ("meshfed explain shop/cart --from west", "where a request goes, and why"),
             ("meshfed events --watch", "what happens"),
+            ("meshfed diagnose west", "what is wrong, and what to do"),
         ],
     ),
     (
@@ -42,6 +43,7 @@ const TASKS: &[(&str, &[(&str, &str)])] = &[
         &[
             ("meshfed drain gateway gw-0", "move load away; also endpoint, site"),
             ("meshfed undrain gateway gw-0", "and back"),
+            ("meshfed backup --to east.redb", "a copy of the site's store, while it runs"),
         ],
     ),
     (

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod change;
 pub mod demo;
+pub mod diagnose;
 pub mod drain;
 pub mod event;
 pub mod explain;

@@ -206,14 +206,26 @@ fn unlink_asks_first() {
     let ran = home.run(&["unlink", "west"]);
     assert_eq!(ran.code, 2, "{}", ran.err);
     assert!(ran.err.contains("Part east and west? [y/N]") && ran.err.contains("add --yes"), "{}", ran.err);
+    assert!(ran.err.contains("or pipe the answer (`echo y | meshfed …`)"), "{}", ran.err);
     assert_eq!(site.asked().len(), 1, "only the preview was asked for");
+    let ran = home.run_piped(&["unlink", "west"], "perhaps\n");
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(ran.err.contains("nothing was changed") && ran.err.contains("`perhaps`"), "{}", ran.err);
+    assert_eq!(site.asked().len(), 2, "only the preview was asked for");
+    assert_eq!(home.run_piped(&["unlink", "west"], "y\n").code, 0);
+    assert_eq!(site.asked().len(), 4, "and then the deed");
+    let help = home.good(&["unlink", "--help"]).out;
+    assert!(
+        help.contains("meshfed unlink east west --yes") && help.contains("a `y` on standard input"),
+        "{help}"
+    );
     let ran = home.good(&["unlink", "west", "--yes"]);
     assert!(
         ran.out.starts_with("unlinked east from west in 0.") && ran.out.ends_with("peer told\n"),
         "{}",
         ran.out
     );
-    let what: Vec<String> = site.asked().iter().skip(1).map(|a| a.what.clone()).collect();
+    let what: Vec<String> = site.asked().iter().skip(4).map(|a| a.what.clone()).collect();
     assert_eq!(what, ["DELETE /v1/links/west?dry_run=true", "DELETE /v1/links/west"]);
 }
 

@@ -109,3 +109,35 @@ fn every_folder_in_the_map_of_the_code_exists() {
     }
     assert!(seen > 15, "the map was not found");
 }
+
+/// All source files of the workspace, in one text.
+fn sources(folder: &Path, into: &mut String) {
+    for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let is_skipped = name.to_string_lossy().starts_with('.') || name == "target";
+        if path.is_dir() && !is_skipped {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            into.push_str(&std::fs::read_to_string(&path).expect("readable"));
+        }
+    }
+}
+
+#[test]
+fn every_test_that_a_document_names_exists() {
+    let mut code = String::new();
+    sources(&root(), &mut code);
+    let mut seen = 0;
+    for (path, text) in documents() {
+        for name in text.split('`').skip(1).step_by(2) {
+            let is_claim = name.matches('_').count() >= 4
+                && !name.starts_with("meshfed_")
+                && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+            if is_claim {
+                seen += 1;
+                assert!(code.contains(&format!("fn {name}(")), "{}: there is no test {name}", path.display());
+            }
+        }
+    }
+    assert!(seen > 20, "only {seen} names of tests were found");
+}

@@ -32,16 +32,30 @@ fn init_makes_a_whole_site_and_a_context() {
 }
 
 #[test]
-fn sites_of_one_person_take_their_virtual_ips_from_different_ranges() {
+fn sites_of_one_person_take_their_virtual_ips_from_different_blocks() {
     let home = Home::new();
     let mut seen = std::collections::BTreeSet::new();
-    for n in 1..=8 {
+    let init = |n: u8| {
         let name = format!("site-{n}");
-        home.good(&["init", &name, "--address", &format!("127.0.202.{n}")]);
+        let ran = home.run(&["init", &name, "--address", &format!("127.0.202.{n}")]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
         let text = std::fs::read_to_string(home.path().join(&name).join("site.yaml")).expect("there");
-        let range = text.lines().find(|line| line.contains("vipRange")).expect("it has one").to_owned();
-        assert!(seen.insert(range.clone()), "{range} is taken twice");
+        let line = text.lines().find(|line| line.contains("vipRange")).expect("it has one").to_owned();
+        let second = line.split('.').nth(1).expect("an address").parse::<u8>().expect("a number");
+        // A site gives its nodes the other ranges of the aligned eight.
+        (second / 8, second, ran.err)
+    };
+    let mut ranges = std::collections::BTreeSet::new();
+    for n in 1..=8 {
+        let (block, range, told) = init(n);
+        assert!(seen.insert(block), "127.{range} is in a block that is taken");
+        assert!(!told.contains("blocks of virtual IPs"), "{told}");
+        ranges.insert(range);
     }
+    // There is no ninth block: it has a range of its own all the same, and hears with whom it shares the block.
+    let (_, range, told) = init(9);
+    assert!(ranges.insert(range), "127.{range} is the range of another site");
+    assert!(told.contains("all 8 blocks of virtual IPs") && told.contains("with site-"), "{told}");
 }
 
 #[test]

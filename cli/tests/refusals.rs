@@ -1,5 +1,7 @@
 //! What is refused: with words that say who is at fault, what was seen and what to do; and nothing is changed by it.
 
+#[path = "refusals/files.rs"]
+mod files;
 #[path = "refusals/folders.rs"]
 mod folders;
 #[path = "refusals/links.rs"]

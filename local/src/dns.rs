@@ -13,6 +13,7 @@ use hickory_server::proto::rr::{DNSClass, Record};
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo, Server};
 use hickory_server::zone_handler::MessageResponseBuilder;
 use runtime::bind::{BindError, Transport};
+use runtime::metrics::Counts;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -35,6 +36,39 @@ pub struct Dns {
     udp: UdpSocket,
     tcp: TcpListener,
     address: SocketAddr,
+    answered: Arc<Answered>,
+}
+
+/// What was answered, by its code.
+#[derive(Debug)]
+pub struct Answered {
+    /// To questions about the zones of the mesh.
+    pub mesh: Counts,
+    /// To all others.
+    pub other: Counts,
+}
+
+/// Codes that are counted, beside all others together.
+const CODES: [(ResponseCode, &str); 6] = [
+    (ResponseCode::NoError, "found"),
+    (ResponseCode::NXDomain, "not found"),
+    (ResponseCode::ServFail, "failed"),
+    (ResponseCode::Refused, "refused"),
+    (ResponseCode::FormErr, "malformed"),
+    (ResponseCode::NotImp, "not implemented"),
+];
+const OTHER_CODE: &str = "other";
+
+impl Default for Answered {
+    fn default() -> Self {
+        let counts = || Counts::new(CODES.map(|(_, word)| word).into_iter().chain([OTHER_CODE]));
+        Self { mesh: counts(), other: counts() }
+    }
+}
+
+fn count(counts: &Counts, code: ResponseCode) {
+    let known = CODES.iter().find(|(known, _)| *known == code);
+    counts.add(known.map_or(OTHER_CODE, |(_, word)| word));
 }
 
 /// Why a DNS server ended.
@@ -62,7 +96,7 @@ impl Dns {
             let udp = UdpSocket::bind(address).await.map_err(failed(Transport::Udp))?;
             let bound = udp.local_addr().map_err(failed(Transport::Udp))?;
             match TcpListener::bind(bound).await {
-                Ok(tcp) => return Ok(Self { udp, tcp, address: bound }),
+                Ok(tcp) => return Ok(Self { udp, tcp, address: bound, answered: Arc::default() }),
                 Err(_) if address.port() == 0 && draws < DRAWS => {}
                 Err(error) => return Err(failed(Transport::Tcp)(error)),
             }
@@ -72,6 +106,11 @@ impl Dns {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it has answered; it goes on counting while it runs.
+    pub fn answered(&self) -> Arc<Answered> {
+        self.answered.clone()
     }
 
     /// Answers until `shutdown`.
@@ -85,7 +124,8 @@ impl Dns {
         shutdown: CancellationToken,
     ) -> Result<(), DnsEnded> {
         let address = self.address;
-        let handler = Handler { names, forwarder: Forwarder::new(forward, address), own: address.ip() };
+        let forwarder = Forwarder::new(forward, address);
+        let handler = Handler { names, forwarder, own: address.ip(), answered: self.answered };
         let mut server = Server::new(handler);
         server.register_socket(self.udp);
         server.register_listener(self.tcp, TCP_IDLE, TCP_ANSWERS_MAX);
@@ -107,6 +147,7 @@ struct Handler {
     names: watch::Receiver<Arc<NameTable>>,
     forwarder: Forwarder,
     own: IpAddr,
+    answered: Arc<Answered>,
 }
 
 /// An answer that is ready to be sent.
@@ -127,22 +168,18 @@ impl Answer {
 
 impl Handler {
     async fn answer(&self, request: &Request) -> Answer {
-        let Ok(info) = request.request_info() else {
-            return Answer::failed(ResponseCode::FormErr);
+        let (counts, answer) = match question(request) {
+            Err(code) => (&self.answered.other, Answer::failed(code)),
+            Ok(query) => match self.own_zone(query) {
+                Some(answer) => (&self.answered.mesh, answer),
+                None => (&self.answered.other, self.foreign(request, query).await),
+            },
         };
-        if request.metadata.message_type != MessageType::Query || request.metadata.op_code != OpCode::Query {
-            return Answer::failed(ResponseCode::NotImp);
-        }
-        if request.edns.as_ref().is_some_and(|edns| edns.version() > 0) {
-            return Answer::failed(ResponseCode::BADVERS);
-        }
-        let query = info.query;
-        if query.query_class() != DNSClass::IN {
-            return Answer::failed(ResponseCode::Refused);
-        }
-        if let Some(answer) = self.own_zone(query) {
-            return answer;
-        }
+        count(counts, answer.code);
+        answer
+    }
+
+    async fn foreign(&self, request: &Request, query: &LowerQuery) -> Answer {
         // Who asks from elsewhere is not served: an open resolver is a weapon.
         let source = request.src().ip();
         if !(source.is_loopback() || source == self.own) {
@@ -167,6 +204,22 @@ impl Handler {
             }
         }
     }
+}
+
+/// What is asked, or why that is not answered.
+fn question(request: &Request) -> Result<&LowerQuery, ResponseCode> {
+    let info = request.request_info().map_err(|_| ResponseCode::FormErr)?;
+    if request.metadata.message_type != MessageType::Query || request.metadata.op_code != OpCode::Query {
+        return Err(ResponseCode::NotImp);
+    }
+    if request.edns.as_ref().is_some_and(|edns| edns.version() > 0) {
+        return Err(ResponseCode::BADVERS);
+    }
+    let query = info.query;
+    if query.query_class() != DNSClass::IN {
+        return Err(ResponseCode::Refused);
+    }
+    Ok(query)
 }
 
 #[async_trait::async_trait]

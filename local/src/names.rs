@@ -213,7 +213,9 @@ impl NameTable {
     /// The host is not ours, or could not exist. Whether the service exists is not asked here: who decides where a
     /// connection goes has a better answer to that.
     pub fn target(&self, host: &str, port: u16) -> Result<Target, NotServed> {
-        let shown = || host.chars().take(80).collect::<String>();
+        // It ends in logs.
+        let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+        let shown = || host.chars().take(80).map(plain).collect::<String>();
         if port == 0 {
             return Err(NotServed::NoPort { host: shown() });
         }

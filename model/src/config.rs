@@ -169,5 +169,28 @@ pub struct VipRange {
     pub base: Ipv4Addr,
 }
 
+impl VipRange {
+    /// Ranges of one block. A site has a whole block: one range for itself, the others for its nodes; so the ranges of
+    /// the nodes of several sites on one host do not meet. A block begins at a multiple of this. 8 of the 64 ranges:
+    /// as many sites fit on a host as each has ranges.
+    pub const BLOCK: u8 = 8;
+
+    /// Number of the block that the range is of: 0 for 127.64.0.0 to 127.71.0.0, and 7 for the last.
+    pub fn block(self) -> u8 {
+        (self.second() & 63) / Self::BLOCK
+    }
+
+    /// The range so many steps further in the same block, where the first one follows the last.
+    pub fn in_block(self, steps: u8) -> Self {
+        let within = self.second().wrapping_add(steps) % Self::BLOCK;
+        let [first, second, ..] = self.base.octets();
+        Self { base: Ipv4Addr::new(first, second - second % Self::BLOCK + within, 0, 0) }
+    }
+
+    fn second(self) -> u8 {
+        self.base.octets()[1]
+    }
+}
+
 /// Where an agent or a gateway can be told to dial.
 pub type Gateways = Vec<GatewayAddress>;

@@ -72,6 +72,22 @@ pub enum RefusalCode {
     TooManyHops,
 }
 
+impl RefusalCode {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::UnknownService,
+        Self::UnknownPort,
+        Self::Denied,
+        Self::NoEndpoint,
+        Self::EndpointFailed,
+        Self::NoPath,
+        Self::Draining,
+        Self::Overloaded,
+        Self::BadHeader,
+        Self::TooManyHops,
+    ];
+}
+
 impl fmt::Display for RefusalCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

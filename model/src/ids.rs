@@ -9,16 +9,17 @@ use std::str::FromStr;
 pub struct InvalidId {
     /// What it should have been, as a person would say it ("site name").
     pub what: &'static str,
-    /// The offending text, cut to 80 characters.
+    /// The offending text, cut to 80 characters, without control characters.
     pub value: String,
     /// The rule that it breaks.
     pub reason: &'static str,
 }
 
 impl InvalidId {
-    /// Builds the error; cuts `value`, since it may come from a peer.
+    /// Builds the error; cuts `value` and takes out what would move a terminal's cursor, since it may come from a peer.
     pub fn new(what: &'static str, value: &str, reason: &'static str) -> Self {
-        Self { what, value: value.chars().take(80).collect(), reason }
+        let shown = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+        Self { what, value: value.chars().take(80).map(shown).collect(), reason }
     }
 }
 

@@ -68,6 +68,9 @@ pub enum NodeMessage {
     Problems(Vec<String>),
     /// Something that an operator would note and only the node can see.
     Event(NodeEvent),
+    /// For gateways: it has drained and ends, so nobody need dial it any more. Last message: the federation ends the
+    /// stream, which says that it has heard it.
+    Leaving,
 }
 
 /// An event seen by a node.
@@ -158,6 +161,8 @@ pub struct PathReport {
     pub loss_permille: u32,
     /// Open streams.
     pub streams: u32,
+    /// Largest UDP payload that it carries, bytes; grows while it is sought after. None: no connection is up.
+    pub mtu: Option<u16>,
     /// What is wrong, in words; empty when nothing is.
     pub problem: String,
 }

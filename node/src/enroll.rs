@@ -8,6 +8,7 @@ pub use lock::{FolderLock, LockError};
 
 use crate::channel;
 use crate::stream::{Dial, Io};
+use crate::tally::Tally;
 use anyhow::{Context, bail};
 use identity::credentials::Credentials;
 use identity::invite::JoinToken;
@@ -185,6 +186,7 @@ pub async fn keep_renewed(
     folder: NodeFolder,
     dial: Arc<dyn Dial>,
     trust: TrustStore,
+    tally: Arc<Tally>,
     shutdown: Shutdown,
 ) {
     // A certificate that is due again as soon as it was issued (a clock is wrong, or the CA runs out) is like a failure.
@@ -198,6 +200,7 @@ pub async fn keep_renewed(
                 renewed = renew(&credentials, &folder, dial.as_ref(), &trust) => renewed,
                 () = shutdown.begun() => return,
             };
+            tally.renewed(renewed.is_ok());
             match renewed {
                 Ok(()) => info!("certificate renewed"),
                 Err(error) => {

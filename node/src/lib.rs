@@ -5,6 +5,7 @@
 //!   [`config`]: how updates change it.
 //! - [`routes`]: the routing table. [`route`]: one client connection on its way through it.
 //! - [`way_in`]: virtual IPs, proxy port and DNS, for programs of the host.
+//! - [`tally`]: what is counted on the way. [`metrics`]: how it is told.
 //!
 //! What this crate deliberately does not know: how a node reaches its federation (it is given a [`stream::Dial`]),
 //! and how it reaches endpoints and other sites.
@@ -12,8 +13,10 @@
 pub mod channel;
 pub mod config;
 pub mod enroll;
+pub mod metrics;
 pub mod route;
 pub mod routes;
 pub mod store;
 pub mod stream;
+pub mod tally;
 pub mod way_in;

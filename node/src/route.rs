@@ -305,6 +305,7 @@ impl Route for ClientRoute {
                     }
                 }
                 Outcome::Refused(refusal) => {
+                    self.routes.tally().candidate_refused(refusal.code);
                     if !is_of_the_way(refusal.code) {
                         candidate.ways.clear();
                         if let Some(own) = own.filter(|_| is_of_the_endpoint(refusal.code)) {
@@ -314,6 +315,7 @@ impl Route for ClientRoute {
                     state.refusal = Some(refusal.clone());
                 }
                 Outcome::Failed { detail } => {
+                    self.routes.tally().candidate_failed();
                     tracing::debug!(stream = %self.asked.stream, detail, "a candidate failed");
                     if let Some(own) = own.filter(|_| state.dials) {
                         self.routes.handle_outcome(service, &own, policy::Outcome::Failed);

@@ -3,6 +3,7 @@
 
 use crate::config::NodeConfig;
 use crate::store::ConfigStore;
+use crate::tally::Tally;
 use model::decision::{ExplainRequest, Explanation};
 use model::endpoint::Endpoint;
 use model::ids::{EndpointId, SiteId};
@@ -30,6 +31,7 @@ pub struct Routes {
     open: Mutex<BTreeMap<(ServiceName, SiteId), BTreeMap<EndpointId, u32>>>,
     /// Config or views came in.
     changed: Notify,
+    tally: Arc<Tally>,
 }
 
 impl Routes {
@@ -41,7 +43,13 @@ impl Routes {
             taken: Mutex::new(BTreeMap::new()),
             open: Mutex::new(BTreeMap::new()),
             changed: Notify::new(),
+            tally: Arc::default(),
         })
+    }
+
+    /// What was counted; shared by all that serves the clients of the node.
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.tally
     }
 
     /// Asks the router.
@@ -112,7 +120,9 @@ impl Routes {
 
     /// Decides.
     pub fn decide(&self, ask: &Ask<'_>) -> model::decision::Decision {
-        self.read(|router| router.decide(ask, Instant::now(), fastrand::u64(..)))
+        let decision = self.read(|router| router.decide(ask, Instant::now(), fastrand::u64(..)));
+        self.tally.decided(&decision);
+        decision
     }
 
     /// Answers `explain` from what this node would do.
@@ -163,12 +173,15 @@ impl Routes {
         let mut config = store.subscribe();
         let mut taken: Option<Arc<NodeConfig>> = None;
         loop {
-            let current = config.borrow_and_update().clone();
+            let (current, waits) = store.look(|| config.borrow_and_update().clone());
             if taken.as_ref().is_some_and(|taken| Arc::ptr_eq(taken, &current)) {
                 self.forget_unlinked(&current);
             } else {
                 self.handle_config(&current);
                 taken = Some(current);
+            }
+            if let Some(since) = waits {
+                self.tally.routed.note(since.elapsed());
             }
             let sleep = self.keep_time();
             tokio::select! {

@@ -15,9 +15,9 @@ use runtime::backoff::Backoff;
 use runtime::shutdown::Shutdown;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 use tonic::transport::Channel;
@@ -93,6 +93,7 @@ pub struct Upstream {
     /// Each message with the session that it is meant for.
     outgoing: mpsc::Sender<(u64, NodeMessage)>,
     connected: watch::Receiver<bool>,
+    since: Arc<Mutex<Instant>>,
     session: Arc<AtomicU64>,
 }
 
@@ -129,6 +130,11 @@ impl Upstream {
         *self.connected.borrow()
     }
 
+    /// Since when a stream is up, or since when none is.
+    pub fn since(&self) -> Instant {
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Follows whether a stream is up.
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.connected.clone()
@@ -140,6 +146,7 @@ pub struct ConfigStream {
     parts: Parts,
     outgoing: mpsc::Receiver<(u64, NodeMessage)>,
     connected: watch::Sender<bool>,
+    since: Arc<Mutex<Instant>>,
     session: Arc<AtomicU64>,
     commands: mpsc::Sender<Command>,
     /// A stream brought an update that could not be applied, so the next one begins with a snapshot.
@@ -168,15 +175,17 @@ pub fn config_stream(parts: Parts) -> (Upstream, ConfigStream, mpsc::Receiver<Co
     let (commands, commands_receiver) = mpsc::channel(COMMANDS_MAX);
     let (connected, connected_receiver) = watch::channel(false);
     let session = Arc::new(AtomicU64::new(0));
+    let since = Arc::new(Mutex::new(Instant::now()));
     let stream = ConfigStream {
         parts,
         outgoing: outgoing_receiver,
         connected,
+        since: since.clone(),
         session: session.clone(),
         commands,
         wants_snapshot: false,
     };
-    (Upstream { outgoing, connected: connected_receiver, session }, stream, commands_receiver)
+    (Upstream { outgoing, connected: connected_receiver, since, session }, stream, commands_receiver)
 }
 
 impl ConfigStream {
@@ -191,7 +200,7 @@ impl ConfigStream {
                 ended = self.serve_once() => ended,
                 () = shutdown.begun() => break,
             };
-            self.connected.send_replace(false);
+            self.set_connected(false);
             // What was meant for the old stream is stale: everything is said again on the new one.
             while self.outgoing.try_recv().is_ok() {}
             if began.elapsed() > STEADY {
@@ -213,7 +222,13 @@ impl ConfigStream {
                 () = shutdown.begun() => break,
             }
         }
-        self.connected.send_replace(false);
+        self.set_connected(false);
+    }
+
+    fn set_connected(&self, up: bool) {
+        if self.connected.send_replace(up) != up {
+            *self.since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
     }
 }
 

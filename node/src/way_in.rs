@@ -4,6 +4,7 @@ use crate::config::NodeConfig;
 use crate::route::{Asked, ClientRoute, Ways};
 use crate::routes::Routes;
 use crate::store::ConfigStore;
+use crate::tally::Tally;
 use gateway_core::attempt::Settings;
 use local::dns::{Dns, Forward};
 use local::names::{NameTable, Target};
@@ -110,7 +111,8 @@ pub fn start_beside(way_in: WayIn, workload_ports: WorkloadPorts, shutdown: &Shu
         Some(listener) => VipListeners::redirected(settings.clone(), table.borrow().clone(), listener),
         None => VipListeners::new(settings.clone(), table.borrow().clone()),
     };
-    let vips = Vips { listeners, settings, workload_ports, names: table, problems };
+    let tally = server.routes.tally().clone();
+    let vips = Vips { listeners, settings, workload_ports, names: table, problems, tally };
     tokio::spawn(vips.serve(server, shutdown.clone()));
     receiver
 }
@@ -210,8 +212,10 @@ impl Server {
         let asked = Asked::here(target.service, target.port, self.caller(), pinned);
         let route = ClientRoute::new(self.routes.clone(), self.ways.clone(), asked);
         let request = Request { client, retry_safe: route.is_retry_safe(), settings: Settings::default() };
+        let tally = self.routes.tally().clone();
         self.tasks.spawn(async move {
             let finish = originate::run(request, route).await;
+            tally.finished(&finish);
             debug!(?finish, "a client is done");
             drop(place);
         });
@@ -277,6 +281,7 @@ struct Vips {
     workload_ports: WorkloadPorts,
     names: watch::Receiver<Arc<NameTable>>,
     problems: watch::Sender<Vec<String>>,
+    tally: Arc<Tally>,
 }
 
 impl Vips {
@@ -312,6 +317,7 @@ impl Vips {
     }
 
     fn publish(&self) {
+        self.tally.set_vips(self.listeners.open().count(), self.listeners.skipped());
         let words = |skipped: &Skipped| format!("{skipped}; {}", skipped.way_out());
         let found: Vec<String> = self.listeners.skipped().map(words).collect();
         self.problems.send_if_modified(|held| {

@@ -216,6 +216,12 @@ impl Memory {
         aside.into_iter().rev().take(group.len() / 2).map(|(_, id)| id.clone()).collect()
     }
 
+    /// Endpoints that are set aside, of all services. More than are left out of decisions, where that is half of a group.
+    pub fn set_aside(&self, now: Instant) -> usize {
+        let outliers = self.services.values().flat_map(|memory| memory.outliers.values());
+        outliers.filter(|outlier| outlier.aside_until(now).is_some()).count()
+    }
+
     /// Sites whose round trip is known, nearest first.
     pub fn by_rtt(&self) -> &[SiteId] {
         self.order.sites()

@@ -163,6 +163,11 @@ impl Router {
         groups.flat_map(|group| &group.endpoints).find(|endpoint| endpoint.id == *id)
     }
 
+    /// Endpoints of the own site that are set aside after failures.
+    pub fn set_aside(&self, now: Instant) -> usize {
+        self.memory.set_aside(now)
+    }
+
     /// A service.
     pub fn import(&self, service: &ServiceName) -> Option<&Import> {
         self.imports.get(service)

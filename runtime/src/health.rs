@@ -11,7 +11,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Write as _;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -76,27 +75,8 @@ impl Check {
     }
 }
 
-/// Gives the text of `/metrics`, in the Prometheus text format; called at each request, must not block.
-pub type Metrics = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = String> + Send>> + Send + Sync>;
-
-/// The metrics of a registry that needs nothing fetched before it is read.
-pub fn metrics_of(registry: Registry) -> Metrics {
-    Arc::new(move || {
-        let registry = registry.clone();
-        Box::pin(async move { registry.encode() })
-    })
-}
-
-/// Metrics of a process that has none of its own: that it is up.
-pub fn no_metrics(process: &'static str) -> Metrics {
-    match Registry::new(process, env!("CARGO_PKG_VERSION")) {
-        Ok(registry) => metrics_of(registry),
-        Err(_) => Arc::new(|| Box::pin(async { String::new() })),
-    }
-}
-
 /// Serves until `shutdown` is cancelled. Connections that are open then are dropped.
-pub async fn serve(listener: TcpListener, health: Health, metrics: Metrics, shutdown: CancellationToken) {
+pub async fn serve(listener: TcpListener, health: Health, metrics: Registry, shutdown: CancellationToken) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let accepted = tokio::select! {
@@ -117,7 +97,7 @@ pub async fn serve(listener: TcpListener, health: Health, metrics: Metrics, shut
         tokio::spawn(async move {
             let service = service_fn(move |request| {
                 let (health, metrics) = (health.clone(), metrics.clone());
-                async move { Ok::<_, Infallible>(answer(&request, &health, &metrics).await) }
+                async move { Ok::<_, Infallible>(answer(&request, &health, &metrics)) }
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -145,7 +125,7 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<Accep
     Some((stream, place))
 }
 
-async fn answer(request: &Request<Incoming>, health: &Health, metrics: &Metrics) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Incoming>, health: &Health, metrics: &Registry) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n".to_owned());
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -165,7 +145,7 @@ async fn answer(request: &Request<Incoming>, health: &Health, metrics: &Metrics)
             text(StatusCode::SERVICE_UNAVAILABLE, body)
         }
         "/metrics" => {
-            let mut response = text(StatusCode::OK, metrics().await);
+            let mut response = text(StatusCode::OK, metrics.encode());
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             response.headers_mut().insert(CONTENT_TYPE, kind);
             response
@@ -203,7 +183,7 @@ mod tests {
         let (health, shutdown) = (Health::new(), CancellationToken::new());
         let config = health.check("config");
         let tunnel = health.check("tunnel");
-        let metrics = metrics_of(Registry::new("test", "1.2.3").expect("good names"));
+        let metrics = Registry::new("test", "1.2.3").expect("good names");
         let server = tokio::spawn(serve(listener, health, metrics, shutdown.clone()));
 
         assert!(ask(address, "GET /healthz").await.starts_with("HTTP/1.1 200"));

@@ -1,5 +1,9 @@
 //! Logs, to standard error.
 
+mod json;
+
+pub use json::document;
+
 use std::error::Error;
 use std::fmt;
 use tracing_subscriber::EnvFilter;
@@ -23,21 +27,37 @@ pub enum TelemetryError {
     Twice,
 }
 
-/// Sends logs to standard error: lines for people, or one JSON object per line.
+/// Form of the logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON document a line: `time`, `level`, `target`, `message`, `fields`.
+    Json,
+}
+
+/// Sends logs to standard error.
 ///
 /// `filter` is a level or a list of `TARGET=LEVEL`, joined by commas. To be called once, in `main`.
 ///
 /// # Errors
 /// The filter cannot be read, or this is the second call.
-pub fn init(json: bool, filter: &str) -> Result<(), TelemetryError> {
+pub fn init(format: Format, filter: &str) -> Result<(), TelemetryError> {
     let filter = EnvFilter::try_new(filter)
         .map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let set = if json {
-        lines.json().flatten_event(true).with_current_span(true).with_span_list(false).finish().try_init()
-    } else {
-        let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-        lines.with_ansi(colours).with_target(false).finish().try_init()
+    let set = match format {
+        Format::Json => {
+            std::panic::set_hook(Box::new(|panic| {
+                eprintln!("{}", document("ERROR", "panic", &panic.to_string()))
+            }));
+            lines.event_format(json::Documents).finish().try_init()
+        }
+        Format::Text => {
+            let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            lines.with_ansi(colours).with_target(false).finish().try_init()
+        }
     };
     set.map_err(|_| TelemetryError::Twice)
 }
@@ -69,13 +89,13 @@ mod tests {
 
     #[test]
     fn a_bad_filter_is_named() {
-        let error = init(false, "meshfed=loud").expect_err("no such level");
+        let error = init(Format::Text, "meshfed=loud").expect_err("no such level");
         assert!(error.to_string().contains("`meshfed=loud`"), "{error}");
     }
 
     #[test]
     fn a_chain_shows_every_cause() {
-        let error = init(false, "meshfed=loud").expect_err("no such level");
+        let error = init(Format::Text, "meshfed=loud").expect_err("no such level");
         let shown = chain(&error).to_string();
         assert!(shown.starts_with(&error.to_string()) && shown.len() > error.to_string().len(), "{shown}");
     }

@@ -13,6 +13,7 @@ use model::ids::{HostName, NetworkName};
 use model::locality::Locality;
 use model::node::{Instance, SourceEvent};
 use model::service::ServiceKind;
+use runtime::metrics::Counts;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -108,12 +109,20 @@ pub struct Sources {
 }
 
 /// What `status` of an agent shows of its registrations.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Reports {
     /// State of the file.
     pub file: watch::Sender<FileState<Arc<Workloads>>>,
     /// What is registered.
     pub source: watch::Sender<SourceReport>,
+    /// Results of its probes.
+    pub probes: Arc<Counts>,
+}
+
+impl Default for Reports {
+    fn default() -> Self {
+        Self { file: Default::default(), source: Default::default(), probes: crate::metrics::probes() }
+    }
 }
 
 /// Runs the connector of an agent until `shutdown`; then it takes back all that it has registered.
@@ -160,7 +169,8 @@ pub async fn run(
         }
     };
     let renew_every = Some(RENEW_EVERY);
-    let parts = Parts { desired, inputs, events, report: reports.source, renew_every, withdraw: true };
+    let Reports { source: report, probes, .. } = reports;
+    let parts = Parts { desired, inputs, events, report, renew_every, probes, withdraw: true };
     let connector = connector::run(parts, shutdown.clone());
     // The helpers end with the connector, which has to withdraw first.
     let helpers = async {

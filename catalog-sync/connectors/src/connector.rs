@@ -10,6 +10,7 @@ use model::config::HealthProbe;
 use model::endpoint::Health;
 use model::node::{Instance, SourceChange, SourceEvent};
 use report::Refusals;
+use runtime::metrics::Counts;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +69,8 @@ pub struct Parts {
     pub report: watch::Sender<SourceReport>,
     /// It has a lease: [`RENEW_EVERY`] for agents, none for connectors of the site itself.
     pub renew_every: Option<Duration>,
+    /// Where the results of its probes are counted.
+    pub probes: Arc<Counts>,
     /// When it leaves, it takes back all that it has registered.
     pub withdraw: bool,
 }
@@ -104,8 +107,8 @@ enum Happened {
 /// Runs a connector until `shutdown`, and then takes back what it has registered where it should.
 pub async fn run(parts: Parts, shutdown: CancellationToken) {
     let mut connector = Connector {
+        checker: Checker::new(parts.probes.clone()),
         parts,
-        checker: Checker::new(),
         announcer: Announcer::default(),
         desired: None,
         connected: false,

@@ -8,6 +8,7 @@ use api::{Diagnostic, Kind};
 use model::ids::NetworkName;
 use model::locality::Locality;
 use model::node::{Instance, SourceEvent};
+use runtime::metrics::Counts;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -74,12 +75,13 @@ pub(crate) fn wrong_kind(file: &str, found: Kind, expected: Kind) -> Diagnostic 
 
 /// Runs the connector over a file or a folder until `shutdown`. Its endpoints stay when it ends, and have no lease.
 ///
-/// `inputs` begins with [`Input::Connected`] when the site is ready to hear it.
+/// The results of its probes are counted in `probes`. `inputs` begins with [`Input::Connected`] when the site is ready to hear it.
 pub async fn run(
     path: PathBuf,
     place: Place,
     (inputs, events): (mpsc::Receiver<Input>, mpsc::Sender<SourceEvent>),
     (state, report): (watch::Sender<FileState<Desired>>, watch::Sender<SourceReport>),
+    probes: Arc<Counts>,
     shutdown: CancellationToken,
 ) {
     let (desired_sender, desired) = watch::channel(None);
@@ -93,7 +95,7 @@ pub async fn run(
             }
         }
     };
-    let parts = Parts { desired, inputs, events, report, renew_every: None, withdraw: false };
+    let parts = Parts { desired, inputs, events, report, renew_every: None, probes, withdraw: false };
     tokio::select! {
         () = connector::run(parts, shutdown.clone()) => {}
         () = reading => {}

@@ -6,10 +6,12 @@ mod tally;
 
 pub use probe::{ProbeFailure, probe};
 
+use crate::metrics::{FAILED, PASSED};
 use model::config::{HealthCheck, HealthProbe};
 use model::endpoint::Health;
 use model::ids::EndpointId;
 use model::service::ServiceName;
+use runtime::metrics::Counts;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -69,6 +71,7 @@ pub struct Checker {
     sender: mpsc::Sender<Outcome>,
     limits: Arc<Limits>,
     next_run: u64,
+    probes: Arc<Counts>,
 }
 
 #[derive(Debug)]
@@ -95,18 +98,12 @@ struct Limits {
     commands: Semaphore,
 }
 
-impl Default for Checker {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Checker {
-    /// Builds one that checks nothing yet.
-    pub fn new() -> Self {
+    /// Builds one that checks nothing yet, and counts the results of its probes: see [`crate::metrics::probes`].
+    pub fn new(probes: Arc<Counts>) -> Self {
         let (sender, results) = mpsc::channel(RESULTS_MAX);
         let limits = Limits { probes: Semaphore::new(PROBES_MAX), commands: Semaphore::new(COMMANDS_MAX) };
-        Self { running: BTreeMap::new(), results, sender, limits: Arc::new(limits), next_run: 0 }
+        Self { running: BTreeMap::new(), results, sender, limits: Arc::new(limits), next_run: 0, probes }
     }
 
     /// Checks these targets from now on, and no others. Who was checked before, at the same address, keeps its health
@@ -165,6 +162,7 @@ impl Checker {
 
     fn take(&mut self, outcome: Outcome) -> Option<Changed> {
         let running = self.running.get_mut(&outcome.key).filter(|running| running.run == outcome.run)?;
+        self.probes.add(if outcome.result.is_ok() { PASSED } else { FAILED });
         let check = &running.target.check;
         let healthy = match &outcome.result {
             Ok(()) => running.tally.passed(check.healthy_threshold),

@@ -4,7 +4,7 @@
 //! - [`agent`]: what an agent registers: workloads from the config and from a file. [`files`]: services with fixed
 //!   endpoints, for the site itself.
 //! - [`watch`]: files that are read again when they change, and keep their last good state.
-//! - [`health`]: probes over TCP, HTTP and gRPC, and by a command.
+//! - [`health`]: probes over TCP, HTTP and gRPC, and by a command. [`metrics`]: how they go.
 //!
 //! What this crate deliberately does not know: how events reach the federation, and what becomes of them there.
 
@@ -13,4 +13,5 @@ mod announce;
 pub mod connector;
 pub mod files;
 pub mod health;
+pub mod metrics;
 pub mod watch;

@@ -286,7 +286,14 @@ async fn files_register_services_with_fixed_endpoints_and_leave_them_when_they_e
     let place = Place { locality: "eu/fra".parse().expect("valid"), network: "east".parse().expect("valid") };
     let stop = CancellationToken::new();
     let (state, report) = (watch::Sender::default(), watch::Sender::default());
-    let task = tokio::spawn(files::run(path, place, ends, (state, report), stop.clone()));
+    let task = tokio::spawn(files::run(
+        path,
+        place,
+        ends,
+        (state, report),
+        connectors::metrics::probes(),
+        stop.clone(),
+    ));
     federation.connect().await;
     let registered =
         |f: &Federation| f.health("shop/cart") == Some(Health::Healthy) && f.intake.all_complete();

@@ -174,7 +174,7 @@ fn target(probe: HealthProbe) -> Target {
 
 #[tokio::test]
 async fn a_checker_follows_a_server_that_goes_and_comes() {
-    let mut checker = Checker::new();
+    let mut checker = Checker::new(connectors::metrics::probes());
     let (port, server) = answering(b"").await;
     checker.reconcile(BTreeMap::from([
         (key("a"), target(HealthProbe::Tcp { port })),

@@ -107,7 +107,7 @@ pub struct UnlinkArgs {
     /// The other site.
     #[arg(value_name = "SITE")]
     pub other: Option<SiteId>,
-    /// Do not ask.
+    /// Do not ask. Where no person types, as in a script, this is needed, or a `y` on standard input.
     #[arg(long, short)]
     pub yes: bool,
     /// Say what would stop, and change nothing.

@@ -6,6 +6,14 @@ use model::ids::SiteId;
 use model::locality::Locality;
 use model::service::ServiceName;
 
+/// `backup`
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// Write it to this file (readable by you alone) instead of standard output.
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<super::FilePath>,
+}
+
 /// `get`
 #[derive(Debug, Args)]
 pub struct GetArgs {
@@ -101,6 +109,13 @@ pub struct StatusArgs {
     /// Wait until everything is healthy, at most this long.
     #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "60s", conflicts_with = "watch")]
     pub wait: Option<api::text::Span>,
+}
+
+/// `diagnose`
+#[derive(Debug, Args)]
+pub struct DiagnoseArgs {
+    /// Look at this linked site alone. Default: this host, the site, and all that it is linked with.
+    pub peer: Option<SiteId>,
 }
 
 /// `events`

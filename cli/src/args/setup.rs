@@ -28,7 +28,8 @@ pub struct InitArgs {
     /// The set of sites that share names.
     #[arg(long, default_value = "meshfed", value_name = "NAME")]
     pub clusterset: Clusterset,
-    /// Where its virtual IPs are taken from: a /16 within 127.64.0.0/10. Default: one that no site of your contexts has.
+    /// Where its virtual IPs are taken from: a /16 within 127.64.0.0/10. Its gateways and agents take the other ranges
+    /// of the aligned block of 8 around it. Default: one in a block that no site of your contexts is in.
     #[arg(long, value_name = "CIDR")]
     pub vip_range: Option<VipCidr>,
     /// File with services that its gateways dial directly, relative to the directory; may be repeated.
@@ -52,6 +53,15 @@ pub struct InitArgs {
     pub dry_run: bool,
 }
 
+/// Form of the log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
 /// What every process takes.
 #[derive(Debug, Clone, Args)]
 pub struct ProcessArgs {
@@ -64,9 +74,9 @@ pub struct ProcessArgs {
         help_heading = "Process"
     )]
     pub log: String,
-    /// Write logs as JSON, one object a line.
-    #[arg(long, help_heading = "Process")]
-    pub log_json: bool,
+    /// Form of the log lines; json: one document a line, with time, level, target, message and fields.
+    #[arg(long, value_enum, default_value = "text", value_name = "FORM", help_heading = "Process")]
+    pub log_format: LogFormat,
     /// End when standard input is closed: for a parent that must not leave processes behind.
     #[arg(long, hide = true)]
     pub exit_with_parent: bool,
@@ -111,7 +121,7 @@ pub struct GatewayArgs {
     /// Directory for key, certificate and last config. Default: ./NAME.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<FilePath>,
-    /// Where its virtual IPs are taken from: a /16 within 127.64.0.0/10. Default: that of the site.
+    /// Where its virtual IPs are taken from: a /16 within 127.64.0.0/10. Default: one of the site's block.
     #[arg(long, value_name = "CIDR")]
     pub vip_range: Option<VipCidr>,
     /// Serve no programs of this host: no virtual IPs, no DNS, no proxy port.

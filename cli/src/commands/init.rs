@@ -28,7 +28,7 @@ const PEM_MAX: usize = 64 * 1024;
 /// Addresses that sites without one are given: the first of 127.0.N.0/24, N from 1.
 const FREE: std::ops::RangeInclusive<u8> = 1..=254;
 
-/// How many /16 there are in 127.64.0.0/10.
+/// How many ranges of virtual IPs there are in 127.64.0.0/10.
 const RANGES: u8 = 64;
 
 /// What was made.
@@ -62,7 +62,7 @@ pub fn run(args: &InitArgs, ui: &Ui) -> Outcome {
     let uid = SiteUid(random()?);
     let vip_range = match args.vip_range {
         Some(range) => range,
-        None => vip_range(uid, &store)?,
+        None => vip_range(uid, &store, ui)?,
     };
     let site = site(args, address, vip_range);
     let resource = Resource::Site(site.clone());
@@ -122,22 +122,43 @@ fn free_address(store: &Store) -> Result<Ipv4Addr, Failure> {
         .ok_or_else(|| Failure::new("every 127.0.N.0/24 is in use").fix("name an address with --address"))
 }
 
-/// A /16 of 127.64.0.0/10 that no other site of the contexts has; where it begins to look depends on the uid, so that
-/// sites of different people on one host rarely take the same.
-fn vip_range(uid: SiteUid, store: &Store) -> Result<VipCidr, Failure> {
-    let taken: Vec<Ipv4Addr> = store.read()?.contexts.values().filter_map(vip_range_of).collect();
+/// A /16 of 127.64.0.0/10 in a block that no other site of the contexts is in, since a site gives its nodes the other
+/// ranges of its block; where it begins to look depends on the uid, so that sites of different people on one host
+/// rarely take the same. When every block is taken, at least the range is the site's alone, and that is said.
+fn vip_range(uid: SiteUid, store: &Store, ui: &Ui) -> Result<VipCidr, Failure> {
+    let taken: Vec<(String, VipRange)> = store
+        .read()?
+        .contexts
+        .iter()
+        .filter_map(|(name, context)| Some((name.clone(), vip_range_of(context)?)))
+        .collect();
     let first = uid.0[0];
-    let ranges = (0..RANGES).map(|step| Ipv4Addr::new(127, 64 + first.wrapping_add(step) % RANGES, 0, 0));
-    let base = ranges.clone().find(|base| !taken.contains(base)).or(ranges.into_iter().next());
-    Ok(VipCidr(VipRange { base: base.expect("there are 64 ranges") }))
+    let range =
+        |step: u8| VipRange { base: Ipv4Addr::new(127, 64 + first.wrapping_add(step) % RANGES, 0, 0) };
+    let ranges = || (0..RANGES).map(range);
+    let is_taken = |by: &dyn Fn(VipRange) -> bool| taken.iter().any(|(_, other)| by(*other));
+    if let Some(free) = ranges().find(|range| !is_taken(&|other| other.block() == range.block())) {
+        return Ok(VipCidr(free));
+    }
+    let shared = ranges().find(|range| !is_taken(&|other| other == *range)).unwrap_or_else(|| range(0));
+    let others: Vec<&str> =
+        taken.iter().filter(|(_, of)| of.block() == shared.block()).map(|(name, _)| name.as_str()).collect();
+    ui.progress(format!(
+        "note: all {} blocks of virtual IPs are those of other sites in your contexts, so this one shares a block with \
+         {}: gateways and agents of both on one host may get the same addresses, and one of them cannot listen then. \
+         Name a range whose sites are on other hosts with --vip-range",
+        RANGES / VipRange::BLOCK,
+        others.join(", ")
+    ));
+    Ok(VipCidr(shared))
 }
 
-fn vip_range_of(context: &Context) -> Option<Ipv4Addr> {
+fn vip_range_of(context: &Context) -> Option<VipRange> {
     let path = context.directory.as_ref()?.join("site.yaml");
     let text = runtime::file::read_text(&path, PEM_MAX).ok()?;
     let resources = api::resource::parse("site.yaml", &text).ok()?;
     resources.iter().find_map(|resource| match resource {
-        Resource::Site(site) => site.spec.vip_range.map(|range| range.0.0.base),
+        Resource::Site(site) => site.spec.vip_range.map(|range| range.0.0),
         Resource::Link(_)
         | Resource::Workload(_)
         | Resource::FailoverPolicy(_)

@@ -7,17 +7,29 @@ pub mod agent;
 pub mod gateway;
 pub mod site;
 
-use crate::args::{EchoArgs, FederationArgs, ProcessArgs};
+use crate::args::{EchoArgs, FederationArgs, LogFormat, ProcessArgs};
 use crate::contexts::Store;
 use crate::failure::{Failure, OrFail, Outcome};
 use api::resource::Resource;
 use api::resource::site::SiteSettings;
+use runtime::metrics::Registry;
 use runtime::shutdown::Shutdown;
+use runtime::telemetry::Format;
 use std::path::{Path, PathBuf};
+
+/// All metrics that a process of any kind may have.
+pub fn metric_specs() -> impl Iterator<Item = &'static runtime::metrics::Spec> {
+    let of_parts = [runtime::metrics::PROCESS, node::metrics::SPECS, connectors::metrics::SPECS];
+    of_parts.into_iter().flatten().copied().chain(federation_server::metric_specs())
+}
 
 /// Begins a process: logs, signals, and the parent's end where that counts.
 fn begin(args: &ProcessArgs) -> Result<Shutdown, Failure> {
-    runtime::telemetry::init(args.log_json, &args.log).map_err(|error| {
+    let format = match args.log_format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    runtime::telemetry::init(format, &args.log).map_err(|error| {
         let failure = Failure::caused("the logs cannot be set up", &error);
         Failure { code: crate::failure::USAGE, ..failure }
     })?;
@@ -75,7 +87,7 @@ pub async fn federation(args: &FederationArgs) -> Outcome {
     let directory = site_directory(&args.site)?;
     let settings = settings(&directory)?;
     let shutdown = begin(&args.process)?;
-    let handle = start_federation(&directory, settings, &shutdown).await?;
+    let handle = start_federation(&directory, settings, None, &shutdown).await?;
     shutdown.begun().await;
     handle.ended().await;
     Ok(())
@@ -84,10 +96,12 @@ pub async fn federation(args: &FederationArgs) -> Outcome {
 async fn start_federation(
     directory: &Path,
     settings: SiteSettings,
+    metrics: Option<Registry>,
     shutdown: &Shutdown,
 ) -> Result<federation_server::Handle, Failure> {
     let mut options = federation_server::Options::new(directory.to_owned(), settings.clone());
     options.connectors = sources::names(&settings);
+    options.metrics = metrics;
     let failed = |error: anyhow::Error| {
         process_failed(format!("the federation of {} does not start", settings.site), &error)
     };
@@ -103,7 +117,7 @@ fn process_failed(what: impl Into<String>, error: &anyhow::Error) -> Failure {
 }
 
 /// Reads `site.yaml`.
-fn settings(directory: &Path) -> Result<SiteSettings, Failure> {
+pub(super) fn settings(directory: &Path) -> Result<SiteSettings, Failure> {
     let path = directory.join("site.yaml");
     let name = path.display().to_string();
     let text =

@@ -88,8 +88,33 @@ fn a_host_of_one_site_takes_no_token_of_another() {
     world.unchanged(&["east", "west"], || dies(&world, &args, &says));
     // One that it joined with long ago is no reason to stay away.
     let args = ["agent", "vm-1", "--dir", "east-vm-1", "--address", &address, "--join", "east-vm-1.token"];
-    let _vm = world.start("east-vm-1", &args);
+    let vm = world.start("east-vm-1", &args);
     world.connected("east", "vm-1");
+    // That it is not used is said.
+    let note = "note: east-vm-1 has joined east already, so the token in east-vm-1.token is not used";
+    assert!(vm.log().contains(note), "{}", vm.log());
+}
+
+#[test]
+fn a_gateway_that_has_joined_says_that_a_token_is_not_used_and_takes_none_of_another_site() {
+    let world = World::new();
+    let (_east, _west) = (world.site("east", &[]), world.site("west", &[]));
+    let mut gateway = world.gateway("east", "gw-1", &["--no-ways-in"]);
+    gateway.terminate();
+    gateway.ended(LONG);
+    let (address, foreign) = (world.at("east-gw-1"), world.token("gateway", "gw-1", "west", &[]));
+    let args = |token| {
+        ["gateway", "gw-1", "--dir", "east-gw-1", "--no-ways-in", "--address", &address, "--join", token]
+            .map(str::to_owned)
+    };
+    let foreign = args(foreign.as_str());
+    let says = ["east-gw-1 belongs to site east, and the token is for site west", "another --dir", "--join"];
+    dies(&world, &foreign.each_ref().map(String::as_str), &says);
+    let own = args("east-gw-1.token");
+    let gateway = world.start("east-gw-1", &own.each_ref().map(String::as_str));
+    world.connected("east", "gw-1");
+    let note = "note: east-gw-1 has joined east already, so the token in east-gw-1.token is not used";
+    assert!(gateway.log().contains(note), "{}", gateway.log());
 }
 
 #[test]

@@ -43,8 +43,18 @@ impl Home {
     }
 
     pub fn run_with(&self, args: &[&str], env: &[(&str, &str)]) -> Ran {
+        self.run_from(args, env, Stdio::null())
+    }
+
+    /// Runs a command with a text on its standard input.
+    pub fn run_piped(&self, args: &[&str], text: &str) -> Ran {
+        self.write("piped", text);
+        self.run_from(args, &[], std::fs::File::open(self.path().join("piped")).expect("there").into())
+    }
+
+    fn run_from(&self, args: &[&str], env: &[(&str, &str)], input: Stdio) -> Ran {
         let mut command = Command::new(env!("CARGO_BIN_EXE_meshfed"));
-        command.args(args).current_dir(self.path()).stdin(Stdio::null());
+        command.args(args).current_dir(self.path()).stdin(input);
         for name in ["MESHFED_CONFIG", "MESHFED_CONTEXT", "MESHFED_LOG", "XDG_CONFIG_HOME"] {
             command.env_remove(name);
         }

@@ -318,6 +318,32 @@ mod tests {
     }
 
     #[test]
+    fn the_example_of_the_protocol_page_is_true() {
+        use model::catalog::ServiceSpec;
+        use model::service::{PortKey, ServicePort};
+        let page = include_str!("../../../docs/protocol.md");
+        let said = |digest: &Digest| {
+            let hex: String = digest.bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+            assert!(page.contains(&format!("\n{hex}\n")), "docs/protocol.md does not say {hex}");
+        };
+        let service: ServiceName = "shop/cart".parse().expect("valid");
+        let mut digest = Digest::default();
+        digest.add(&Measure::of(
+            &EntryKey::Group(service.clone(), "eu/fra".parse().expect("valid"), Subset::default()),
+            &EntryValue::Group(GroupSummary { healthy: 2, total: 3, capacity: 2 }),
+        ));
+        said(&digest);
+        let port =
+            ServicePort { key: PortKey::tcp(8080), name: None, app: AppProtocol::Http, retry_safe: false };
+        let spec = ServiceSpec { ports: vec![port], kind: ServiceKind::ClusterSetIp, declared_total: None };
+        digest.add(&Measure::of(
+            &EntryKey::Export(service),
+            &EntryValue::Export(ExportInfo { spec, created_at_ms: 1_700_000_000_000 }),
+        ));
+        said(&digest);
+    }
+
+    #[test]
     fn a_digest_survives_its_bytes() {
         let (key, value) = group("shop/cart", 7);
         let mut digest = Digest::default();

@@ -98,6 +98,10 @@ impl OwnCatalog {
         self.entries.iter().map(|(key, own)| (key, &own.value))
     }
 
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub fn entry(&self, key: &OwnKey) -> Option<&OwnValue> {
         self.entries.get(key).map(|own| &own.value)
     }

@@ -87,6 +87,8 @@ pub struct PeerStatus {
     pub snapshot_open: bool,
     /// Its catalog was complete at least once.
     pub complete_once: bool,
+    /// Differences of what is held of it that were found by a digest and repaired, in this process.
+    pub repaired: u64,
     /// Greatest position of the own catalog that it was sent, in the life of this store; zero: none.
     pub given: Version,
     /// Position of the own catalog that it acknowledged, in this session.
@@ -110,6 +112,8 @@ pub(crate) struct Peer {
     pub rival: Option<Session>,
     /// When a message of it was last heard.
     pub heard_at: Option<Instant>,
+    /// Differences that were repaired.
+    pub repaired: u64,
     signal: LinkSignal,
 }
 
@@ -145,7 +149,17 @@ impl Peer {
             since: now,
             lease_from: Some(now),
         };
-        Self { link, given, offer_since, held, session: None, rival: None, heard_at: None, signal }
+        Self {
+            link,
+            given,
+            offer_since,
+            held,
+            session: None,
+            rival: None,
+            heard_at: None,
+            repaired: 0,
+            signal,
+        }
     }
 
     pub fn state(&self) -> PeerState {
@@ -205,6 +219,7 @@ impl Peer {
             digest: self.held.digest().bytes(),
             snapshot_open: self.held.snapshot_open(),
             complete_once: self.held.complete_once(),
+            repaired: self.repaired,
             given: self.given,
             acknowledged: producer.and_then(|producer| producer.acknowledged()),
         }

@@ -176,6 +176,11 @@ impl Replicator {
         self.own.iter()
     }
 
+    /// How many entries the own catalog has.
+    pub fn own_len(&self) -> usize {
+        self.own.len()
+    }
+
     /// One entry of the own catalog.
     pub fn own_entry(&self, key: &OwnKey) -> Option<&OwnValue> {
         self.own.entry(key)
@@ -204,6 +209,11 @@ impl Replicator {
     /// The state of a peer alone; none: it is not linked.
     pub fn peer_state(&self, site: &SiteId) -> Option<PeerState> {
         self.peers.get(site).map(Peer::state)
+    }
+
+    /// Whether a session with a peer is in use.
+    pub fn talks_with(&self, site: &SiteId) -> bool {
+        self.peers.get(site).is_some_and(|peer| peer.session.is_some())
     }
 
     /// What is held of a peer and not expired, ordered by key. Empty when it is not linked.

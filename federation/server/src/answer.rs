@@ -59,7 +59,7 @@ impl Denied {
         Self::unavailable(
             "nothing was changed: the store could not be written",
             cause,
-            "make room on the disk, then run this again",
+            format!("{}; then run this again", error.next_step()),
         )
     }
 }

@@ -259,8 +259,11 @@ pub struct NodeDoc {
     pub namespaces: Vec<Text<Namespace>>,
     /// For agents: accounts that it may assert.
     pub accounts: Vec<Text<Label>>,
-    /// Which /16 it takes its virtual IPs from: so many after that of the site. None: none was left.
+    /// Which /16 it takes its virtual IPs from: so many after that of the site, within the site's block. None: it has
+    /// that of the site.
     pub vip_slot: Option<u8>,
+    /// It is a gateway that has ended in good order: nobody is told to dial it until it connects again.
+    pub left: bool,
     /// When the last certificate that it was given runs out; 0: not known.
     pub certificate_until_ms: u64,
 }

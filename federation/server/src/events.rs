@@ -1,5 +1,6 @@
 //! What happened, for `meshfed events`: a bounded ring, newest last.
 
+use crate::names::NodeId;
 use api::rest::event::{EventList, EventView};
 use runtime::clock;
 use std::collections::VecDeque;
@@ -40,6 +41,11 @@ impl Events {
     /// Notes something that a node saw.
     pub fn noted_by(&self, node: &str, what: &str, why: &str) {
         self.push(node.to_owned(), node.to_owned(), cut(what), cut(why));
+    }
+
+    /// Notes something that a node saw, of something else.
+    pub fn seen_by(&self, node: &NodeId, subject: String, what: &str, why: String) {
+        self.push(node.to_string(), cut(&subject), cut(what), cut(&why));
     }
 
     fn push(&self, seen_by: String, subject: String, what: String, why: String) {

@@ -23,8 +23,9 @@ use wire::pb::exchange_server::ExchangeServer;
 const NODE_MESSAGE_MAX: usize = 16 << 20;
 /// Longest message of a stranger.
 const ENROLL_MESSAGE_MAX: usize = 256 << 10;
-/// Longest message of a peer: a batch of 3 MiB in the replicator's estimate, with room for the encoding.
-pub(crate) const PEER_MESSAGE_MAX: usize = 16 << 20;
+/// Longest message of a peer: a batch of 3 MiB in the replicator's estimate, twice that for the encoding. More would let
+/// a hostile peer fill the memory with lists within lists (`wire::codec` counts the outer ones).
+pub(crate) const PEER_MESSAGE_MAX: usize = 6 << 20;
 /// A connection on which nothing answers for this long is closed.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(10));
 /// Calls at a time on one connection.

@@ -5,6 +5,7 @@
 //! stored before. Streams and API handlers read immutable copies (the [`Book`]), or ask ([`HubHandle::ask`]).
 
 mod apply;
+mod changes;
 mod drain;
 mod explain;
 mod invites;
@@ -12,6 +13,7 @@ mod joins;
 mod links;
 pub(crate) mod metrics;
 mod nodes;
+mod persist;
 mod replica;
 mod resources;
 mod services;
@@ -19,6 +21,7 @@ mod sessions;
 mod sources;
 mod start;
 mod status;
+mod troubles;
 
 use crate::answer::{Answer, Denied};
 use crate::book::Book;
@@ -28,7 +31,8 @@ use crate::events::Events;
 use crate::names::NodeId;
 use crate::pki::Pki;
 use crate::store::{Store, WriteBatch};
-use crate::vip_file;
+use crate::tally::Tally;
+use changes::Told;
 use drain::Drain;
 use federation_core::Replicator;
 use federation_core::imports::merge::Condition;
@@ -39,11 +43,12 @@ use model::config::VipRange;
 use model::decision::Explanation;
 use model::endpoint::Endpoint;
 use model::exchange::PeerMessage;
-use model::ids::{EndpointId, SiteId};
+use model::ids::{EndpointId, Label, SiteId};
 use model::node::{FederationMessage, NodeMessage};
 use model::routing::AccessRule;
 use model::service::ServiceName;
 use nodes::{Hello, Node};
+use persist::Trouble;
 use resources::Resources;
 use runtime::clock;
 use sessions::{Dial, SessionEntry};
@@ -54,7 +59,6 @@ use std::time::{Duration, Instant};
 use sync_core::intake::Intake;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
 
 pub use invites::AcceptPlan;
 pub use links::LinkCheck;
@@ -62,15 +66,15 @@ pub use nodes::Hello as NodeHello;
 pub(crate) use nodes::NODE_MESSAGES_MAX;
 pub(crate) use sessions::PEER_MESSAGES_MAX;
 pub use start::{HubParts, StartError};
+pub use troubles::SourceTrouble;
 
 /// Inputs that wait. When it is full, streams wait, and through them the nodes and peers behind them.
 const INPUTS_MAX: usize = 1_024;
-/// Inputs that are handled before what came of them is stored: one commit for all of them.
-const INPUTS_PER_TURN: usize = 256;
+/// Inputs that are handled before what came of them is stored: one commit for all of them. All that can wait: after a
+/// commit that took long, everyone who spoke meanwhile is heard before anyone is judged to be silent.
+const INPUTS_PER_TURN: usize = INPUTS_MAX;
 /// How often times that nobody announces are looked at: ends of tokens, silent gateways, dialling.
 const TICK: Duration = Duration::from_millis(500);
-/// How long after a failed write the store is tried again.
-const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// Everything that can happen to the hub.
 pub enum Input {
@@ -155,6 +159,8 @@ pub struct HubHandle {
     pub carriers: Carriers,
     /// Who the site is to others.
     pub pki: Pki,
+    /// What is counted.
+    pub tally: Arc<Tally>,
 }
 
 /// The hub has ended: the process is leaving.
@@ -212,6 +218,7 @@ pub struct Hub {
     default_access: Option<AccessRule>,
     pki: Pki,
     events: Events,
+    tally: Arc<Tally>,
     carriers: Carriers,
     runtime: tokio::runtime::Handle,
     myself: mpsc::WeakSender<Input>,
@@ -232,6 +239,8 @@ pub struct Hub {
     dirty_config: bool,
     /// Conditions of exports that events have told of.
     conditions_noted: BTreeSet<Condition>,
+    /// What events have told of peers.
+    told: Told,
     /// All sources have completed; what follows from it is still to be done.
     settling: bool,
 
@@ -241,9 +250,13 @@ pub struct Hub {
     tokens: BTreeMap<[u8; 16], TokenDoc>,
     nodes: BTreeMap<NodeId, Node>,
     drains: BTreeSet<Drain>,
+    /// What is wrong with the sources of this process; one for each connector at most.
+    troubles: BTreeMap<Label, SourceTrouble>,
     sessions: BTreeMap<SessionId, SessionEntry>,
     /// Sessions to close once what is left to say over them is said.
     closing: Vec<SessionId>,
+    /// Sessions whose link was ended here, with who waits for the peer to say that it has heard it. They end soon.
+    partings: BTreeMap<SessionId, oneshot::Sender<()>>,
     dials: BTreeMap<SiteId, Dial>,
     next_session: u64,
     explains: BTreeMap<u64, (NodeId, oneshot::Sender<Explanation>)>,
@@ -251,10 +264,15 @@ pub struct Hub {
 
     book: Book,
     published: watch::Sender<Arc<Book>>,
-    store: Store,
+    store: Box<dyn Store>,
+    /// What is to be stored and is not yet.
     batch: WriteBatch,
-    store_problem: Option<String>,
+    /// Why the last write failed, until one succeeds.
+    store_problem: Option<Trouble>,
+    /// When the store is tried again; none: with the next turn.
     store_retry_at: Option<Instant>,
+    /// When sessions were last kept alive while nothing could be stored.
+    kept_alive_at: Instant,
     vip_path: PathBuf,
     vips_written: u64,
     first_seen_written: FirstSeen,
@@ -295,10 +313,13 @@ impl Hub {
             Input::NodeSaid { node, connection, message } => self.node_said(&node, connection, message, now),
             Input::NodeDown { node, connection } => self.node_down(&node, connection, now),
             Input::SessionUp { site, session, dialled, to, stop } => {
-                self.session_up(site, session, dialled, SessionEntry { to, stop }, now);
+                let entry = SessionEntry { site: site.clone(), to, stop, greeted: false };
+                self.session_up(site, session, dialled, entry, now);
             }
             Input::SessionSaid { site, session, message } => {
-                self.replicator.handle_message(&site, session, message, now);
+                if !self.heard_parting(session, &message) {
+                    self.replicator.handle_message(&site, session, message, now);
+                }
             }
             Input::SessionDown { site, session } => self.session_down(&site, session, now),
             Input::DialEnded { site, failed } => self.dial_ended(&site, failed, now),
@@ -325,6 +346,8 @@ impl Hub {
         if self.persist(now) {
             self.publish();
             self.transmit();
+        } else {
+            self.keep_sessions(now);
         }
     }
 
@@ -335,6 +358,7 @@ impl Hub {
         self.tick_nodes(now);
         self.tick_dials(now);
         self.explains.retain(|_, (_, waiting)| !waiting.is_closed());
+        self.leave_metrics(now, now_ms);
     }
 
     /// Drains the cores into each other and into the config. No I/O.
@@ -355,6 +379,7 @@ impl Hub {
             self.book.complete();
         }
         self.note_conditions();
+        self.note_changes();
         if std::mem::take(&mut self.dirty_config) {
             self.refresh_site_config(now);
         }
@@ -393,59 +418,10 @@ impl Hub {
         }
     }
 
-    /// Stores what is to be stored. Answers whether everything is on the disk, so that it may be told.
-    fn persist(&mut self, now: Instant) -> bool {
-        if self.store_retry_at.is_some_and(|at| now < at) {
-            return false;
-        }
-        while let Some(commit) = self.replicator.poll_persist() {
-            self.batch.extend(commit.records);
-        }
-        self.note_first_seen();
-        let written =
-            self.store.write(&self.batch).map_err(|error| runtime::telemetry::chain(&error).to_string());
-        let written = written.and_then(|()| {
-            self.batch = WriteBatch::default();
-            let changes = self.imports.vips().changes();
-            if changes != self.vips_written {
-                vip_file::write(&self.vip_path, self.imports.vips()).map_err(|error| error.to_string())?;
-                self.vips_written = changes;
-            }
-            Ok(())
-        });
-        match written {
-            Ok(()) => {
-                self.store_retry_at = None;
-                if self.store_problem.take().is_some() {
-                    self.events.note("store", "the store can be written again", "");
-                }
-                true
-            }
-            Err(problem) => {
-                // Nothing is told that is not stored: peers and nodes keep what they have until the disk is well.
-                if self.store_problem.as_ref() != Some(&problem) {
-                    error!(%problem, "the store cannot be written; changes are held back");
-                    self.events.note("store", "changes are held back", problem.clone());
-                }
-                self.store_problem = Some(problem);
-                self.store_retry_at = Some(now + STORE_RETRY);
-                false
-            }
-        }
-    }
-
     fn publish(&mut self) {
         if self.published.borrow().version() != self.book.version() {
             self.published.send_replace(Arc::new(self.book.clone()));
         }
-    }
-
-    /// Writes documents at once, for changes that a person asks for: they are done when the answer is given.
-    fn write_now(&mut self, batch: &WriteBatch) -> Answer<()> {
-        self.store.write(batch).map_err(|error| {
-            warn!(error = %runtime::telemetry::chain(&error), "a change was refused");
-            Denied::store(&error)
-        })
     }
 
     /// The site as it is told to others.

@@ -26,7 +26,10 @@ pub mod run;
 pub mod session;
 pub mod site_dir;
 pub mod store;
+pub mod tally;
 pub mod vip_file;
 
+pub use hub::SourceTrouble;
+pub use hub::metrics::specs as metric_specs;
 pub use options::Options;
-pub use run::{Handle, SourceSender, run};
+pub use run::{Handle, SourceSender, TroubleSender, run, run_on};

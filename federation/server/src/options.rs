@@ -2,6 +2,7 @@
 
 use api::resource::site::SiteSettings;
 use model::ids::Label;
+use runtime::metrics::Registry;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -20,6 +21,8 @@ pub struct Options {
     pub api_address: SocketAddr,
     /// Where health is served; none: another part of the process does that.
     pub health_address: Option<SocketAddr>,
+    /// Metrics of the process that it is part of; none: it is a process of its own.
+    pub metrics: Option<Registry>,
     /// Sources of this process whose full list is waited for after a start: the connectors that the caller will open
     /// with `Handle::source`.
     pub connectors: Vec<Label>,
@@ -34,6 +37,7 @@ impl Options {
             config_address: at(settings.ports.config),
             api_address: at(settings.ports.api),
             health_address: Some(at(settings.ports.health)),
+            metrics: None,
             connectors: Vec::new(),
             dir,
             settings,

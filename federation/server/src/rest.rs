@@ -72,6 +72,7 @@ fn router(api: Api) -> Router {
         .route("/v1/explain", post(h::explain))
         .route("/v1/drain", post(h::drain))
         .route("/v1/reach", post(reach::reach))
+        .route("/v1/backup", get(h::backup))
         .fallback(h::nothing)
         .method_not_allowed_fallback(h::not_so)
         .layer(DefaultBodyLimit::max(BODY_MAX))

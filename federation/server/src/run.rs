@@ -2,7 +2,7 @@
 
 use crate::answer::Answer;
 use crate::grpc;
-use crate::hub::{Hub, HubHandle, HubParts};
+use crate::hub::{Hub, HubHandle, HubParts, SourceTrouble};
 use crate::link;
 use crate::listener;
 use crate::names::NodeId;
@@ -10,12 +10,13 @@ use crate::options::Options;
 use crate::pki::Pki;
 use crate::rest;
 use crate::site_dir::SiteDir;
-use crate::store::Store;
+use crate::store::{FileStore, Store, StoreError};
 use anyhow::Context;
 use model::ids::{GatewayName, Label};
 use model::node::{SourceChange, SourceEvent};
 use runtime::bind;
 use runtime::health::{self, Health};
+use runtime::metrics::Registry;
 use runtime::shutdown::{Shutdown, Tasks};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub struct Handle {
     pub health_address: Option<SocketAddr>,
     /// Whether it is ready.
     pub health: Health,
+    /// The metrics of its process.
+    pub metrics: Registry,
     hub: HubHandle,
     tasks: Tasks,
     ended: oneshot::Receiver<()>,
@@ -47,9 +50,22 @@ pub struct Handle {
 /// # Errors
 /// The directory is no site, the store is locked or damaged, or a port is taken.
 pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle> {
+    let open = |dir: &SiteDir| Ok(Box::new(FileStore::open(&dir.store())?) as Box<dyn Store>);
+    run_on(options, open, shutdown).await
+}
+
+/// As [`run`], on another store than the file of the site directory.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_on(
+    options: Options,
+    open: impl FnOnce(&SiteDir) -> Result<Box<dyn Store>, StoreError>,
+    shutdown: Shutdown,
+) -> anyhow::Result<Handle> {
     let dir =
         SiteDir::open(&options.dir, &options.settings.trust_domain).context("open the site directory")?;
-    let store = Store::open(&dir.store()).context("open the store")?;
+    let store = open(&dir).context("open the store")?;
     let (uid, vip_path) = (dir.uid, dir.vips());
     let vip_range = options.settings.vip_range.unwrap_or_else(|| dir.default_vip_range());
     let pki = Pki::new(dir, options.name.clone(), options.settings.leaf_lifetime)
@@ -63,11 +79,16 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
     };
     let health_address = health_listener.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?;
 
+    let metrics = match &options.metrics {
+        Some(metrics) => metrics.clone(),
+        None => Registry::new("federation", env!("CARGO_PKG_VERSION"))?,
+    };
     let health = Health::new();
     let ready = health.check("federation");
     let parts = HubParts { options, uid, vip_range, pki: pki.clone(), store, vip_path };
     let (hub, handle, inputs) =
         Hub::start(parts, tokio::runtime::Handle::current()).context("read what the site has stored")?;
+    crate::hub::metrics::add(&metrics, &handle)?;
     // The hub outlives the listeners, so that their last words are heard and stored.
     let stop_hub = CancellationToken::new();
     let ended = spawn_hub(hub, inputs, stop_hub.clone())?;
@@ -95,8 +116,7 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
         }
     });
     if let Some(listener) = health_listener {
-        let metrics = crate::hub::metrics::metrics(handle.clone())?;
-        tasks.spawn(health::serve(listener, health.clone(), metrics, stop.clone()));
+        tasks.spawn(health::serve(listener, health.clone(), metrics.clone(), stop.clone()));
     }
     tasks.spawn(pki.keep_young(stop.clone()));
     tasks.spawn(link::keep_confirming(handle.clone(), stop.clone()));
@@ -110,7 +130,7 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
     });
     ready.ready();
     info!(%config_address, %api_address, "federation is up");
-    Ok(Handle { config_address, api_address, health_address, health, hub: handle, tasks, ended })
+    Ok(Handle { config_address, api_address, health_address, health, metrics, hub: handle, tasks, ended })
 }
 
 /// Runs the hub on a thread of its own, since it waits for the disk. The receiver hears when it has ended.
@@ -143,6 +163,11 @@ impl Handle {
         Ok(SourceSender { hub: self.hub.clone(), session, sequence: 0 })
     }
 
+    /// Where the connector of this name says what is wrong with its source, for `status` and events.
+    pub fn troubles(&self, name: Label) -> TroubleSender {
+        TroubleSender { hub: self.hub.clone(), name }
+    }
+
     /// Makes a gateway of this process part of the site: it needs no token. The certificate request is that of its
     /// key.
     ///
@@ -171,6 +196,23 @@ impl Handle {
     pub async fn ended(self) {
         drop(self.hub);
         let _ = self.ended.await;
+    }
+}
+
+/// What a connector of this process tells its mistakes through.
+pub struct TroubleSender {
+    hub: HubHandle,
+    name: Label,
+}
+
+impl TroubleSender {
+    /// Says all that is wrong with the source; it takes the place of what was said before.
+    ///
+    /// # Errors
+    /// The federation is leaving.
+    pub async fn tell(&self, trouble: SourceTrouble) -> Result<(), crate::hub::Gone> {
+        let name = self.name.clone();
+        self.hub.ask(move |hub| hub.source_trouble(name, trouble)).await
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::carriers::Awaited;
 use crate::grpc::PEER_MESSAGE_MAX;
 use crate::hub::{HubHandle, Input, PEER_MESSAGES_MAX};
+use crate::tally::{self, Measured};
 use anyhow::Context;
 use federation_core::session::{Dialled, SessionId};
 use hyper_util::rt::TokioIo;
@@ -13,6 +14,7 @@ use identity::tls::{Expect, client_config, server_name};
 use model::exchange::PeerMessage;
 use model::identity::TrustDomain;
 use model::ids::SiteId;
+use prost::Message;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -122,9 +124,15 @@ pub(crate) async fn run<F>(
     if hub.send(up).await.is_err() {
         return;
     }
+    let measured = Measured::default();
     let outgoing = async {
         while let Some(message) = told.recv().await {
-            if !send((&message).into()).await {
+            let wire = pb::PeerMessage::from(&message);
+            hub.tally.sent.add(tally::kind(&message), wire.encoded_len());
+            if let PeerMessage::Batch(batch) = &message {
+                measured.sent(batch.version);
+            }
+            if !send(wire).await {
                 return;
             }
         }
@@ -138,8 +146,15 @@ pub(crate) async fn run<F>(
                 Ok(None) => return,
                 Err(status) => return debug!(%site, %session, %status, "session ended"),
             };
+            let bytes = message.encoded_len();
             match PeerMessage::try_from(message) {
                 Ok(message) => {
+                    hub.tally.received.add(tally::kind(&message), bytes);
+                    if let PeerMessage::Ack(version) = &message
+                        && let Some(took) = measured.acknowledged(*version)
+                    {
+                        hub.tally.acknowledged.note(took);
+                    }
                     let said = Input::SessionSaid { site: site.clone(), session, message };
                     if hub.send(said).await.is_err() {
                         return;

@@ -6,7 +6,21 @@ mod support;
 
 #[path = "federation/joins.rs"]
 mod joins;
+#[path = "federation/leaving.rs"]
+mod leaving;
 #[path = "federation/links.rs"]
 mod links;
+#[path = "federation/news.rs"]
+mod news;
 #[path = "federation/one_site.rs"]
 mod one_site;
+#[path = "federation/pending.rs"]
+mod pending;
+#[path = "federation/rest.rs"]
+mod rest;
+#[path = "federation/scrapes.rs"]
+mod scrapes;
+#[path = "federation/storing.rs"]
+mod storing;
+#[path = "federation/unlinking.rs"]
+mod unlinking;

@@ -139,6 +139,7 @@ impl Door {
         };
         let request = Request { client: Client::Stream(incoming), retry_safe, settings };
         let finish = originate::run(request, Arc::new(serving)).await;
+        self.routes.tally().finished(&finish);
         debug!(service = %stream.service, ?finish, "a stream is done");
     }
 }

@@ -13,7 +13,6 @@
 
 mod carry;
 mod door;
-mod metrics;
 mod options;
 mod paths;
 mod process;

@@ -7,6 +7,7 @@ use local::vip::VipSettings;
 use model::config::VipRange;
 use model::locality::Locality;
 use node::enroll::Membership;
+use runtime::metrics::Registry;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -62,6 +63,8 @@ pub struct Options {
     pub limits: Limits,
     /// Where health and metrics are served; none: nowhere.
     pub health: Option<SocketAddr>,
+    /// Metrics of the process that it is part of; none: it is a process of its own.
+    pub metrics: Option<Registry>,
     /// Ways in for programs of this host; none: there are none.
     pub local: Option<Local>,
     /// How long open streams may take to finish when the process leaves. Default 30 s.
@@ -85,6 +88,7 @@ impl Options {
             paths: gateway_core::path::Settings::default(),
             limits: Limits::default(),
             health: Some(SocketAddr::new(address, 15_082)),
+            metrics: None,
             local: None,
             drain_timeout: Duration::from_secs(30),
         }

@@ -303,7 +303,14 @@ impl Paths {
     }
 
     pub(crate) fn reports(&self) -> Vec<PathReport> {
-        self.lock().table.reports()
+        let inner = self.lock();
+        let mut reports = inner.table.reports();
+        for report in &mut reports {
+            let path = PathKey { site: report.site.clone(), gateway: report.gateway.clone() };
+            let connections = inner.table.connections_of(&path);
+            report.mtu = connections.filter_map(|id| inner.connections.get(&id)).map(Connection::mtu).max();
+        }
+        reports
     }
 
     /// Open streams of one peer, over all its connections.

@@ -13,11 +13,11 @@ use identity::live::LiveCredentials;
 use identity::trust::TrustStore;
 use local::dns::Dns;
 use model::identity::Role;
-use model::node::NodeKind;
+use model::node::{NodeKind, NodeMessage};
 use node::enroll::{self, FolderLock, Membership, NodeFolder};
 use node::routes::Routes;
 use node::store::ConfigStore;
-use node::stream::{self, Dial, Greeting, Io};
+use node::stream::{self, Dial, Greeting, Io, Upstream};
 use node::way_in::{self, WayIn};
 use runtime::bind::BindError;
 use runtime::health::{self, Health};
@@ -38,6 +38,8 @@ use tunnel::{CloseCode, Tunnel, TunnelError};
 const OPENED_MAX: usize = 64;
 /// How long a gateway that leaves still answers, so that peers hear of it before its connections end.
 const GRACE: Duration = Duration::from_millis(200);
+/// How long the federation may take to hear that a gateway leaves.
+const WITHDRAW: Duration = Duration::from_secs(1);
 /// How long the last packets may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// How long joining the site may take, while its federation may be starting.
@@ -109,15 +111,13 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
     let config_ready = health.check("config");
     // What ends last: it serves until the last stream is done.
     let late = Shutdown::new();
-    let metrics = Registry::new("gateway", env!("CARGO_PKG_VERSION"))?;
+    let metrics = match &options.metrics {
+        Some(metrics) => metrics.clone(),
+        None => Registry::new("gateway", env!("CARGO_PKG_VERSION"))?,
+    };
     if let Some(address) = options.health {
         let listener = runtime::bind::bind_tcp(address, setting("ports.gatewayHealth")).await?;
-        tokio::spawn(health::serve(
-            listener,
-            health.clone(),
-            health::metrics_of(metrics.clone()),
-            late.token(),
-        ));
+        tokio::spawn(health::serve(listener, health.clone(), metrics.clone(), late.token()));
     }
     let config = tunnel::Config {
         reset_secret: Some(folder.reset_secret().context("read the secret of the transport")?),
@@ -131,7 +131,6 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
     let (opened, connections) = mpsc::channel(OPENED_MAX);
     let own = Own { site: site.id.clone(), uid: site.uid, gateway: name.clone() };
     let paths = Paths::new(own, id.clone(), options.paths.clone(), tunnel.clone(), trust.clone(), opened);
-    crate::metrics::add(&metrics, paths.clone(), tunnel.clone())?;
     let carrier = Carrier::new(paths.clone(), tunnel.clone(), options.federation);
     let explainer = {
         let routes = routes.clone();
@@ -152,12 +151,14 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
     });
 
     let streams = Tasks::new();
+    let mut answered = None;
     let problems = match options.local {
         None => None,
         Some(local) => {
             let range = local.range.or(membership.reply.vip_range);
             let ways = Arc::new(GatewayWays { paths: paths.clone(), from_sibling: false });
             let (proxy, dns) = bind_local(&local, setting).await?;
+            answered = dns.as_ref().map(Dns::answered);
             let way_in = WayIn {
                 routes: routes.clone(),
                 ways,
@@ -177,10 +178,23 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
         }
     };
 
+    let reported = paths.clone();
+    let sources = node::metrics::Sources {
+        tunnel: tunnel.clone(),
+        paths: Box::new(move || reported.reports()),
+        routes: routes.clone(),
+        store: store.clone(),
+        upstream: upstream.clone(),
+        credentials: credentials.clone(),
+        dns: answered,
+    };
+    node::metrics::add(&metrics, sources)?;
     // The config on disk counts before the first stream comes in.
     routes.handle_config(&store.current());
     let kept = tokio::spawn(store.clone().keep(late.clone()));
-    tokio::spawn(config_stream.run(late.clone()));
+    // Ends by itself once the federation knows that this gateway leaves; connecting again would take that back.
+    let reporting = Shutdown::new();
+    tokio::spawn(config_stream.run(reporting.clone()));
     tokio::spawn(routes.clone().run(store.clone(), late.clone()));
     tokio::spawn(report::follow_config(paths.clone(), tunnel.clone(), store, config_ready, late.clone()));
     tokio::spawn(paths.clone().run(late.clone()));
@@ -191,8 +205,16 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
         upstream.clone(),
         late.clone(),
     ));
-    tokio::spawn(report::obey(commands, paths.clone(), carrier.clone(), upstream, shutdown.clone()));
-    tokio::spawn(enroll::keep_renewed(credentials, folder, dial, trust, late.clone()));
+    let obeying = report::obey(commands, paths.clone(), carrier.clone(), upstream.clone(), shutdown.clone());
+    tokio::spawn(obeying);
+    tokio::spawn(enroll::keep_renewed(
+        credentials,
+        folder,
+        dial,
+        trust,
+        routes.tally().clone(),
+        late.clone(),
+    ));
     let door = Door {
         paths: paths.clone(),
         routes: routes.clone(),
@@ -205,7 +227,8 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
 
     let tunnel_address = tunnel.local_address();
     info!(%name, site = %site.id, address = %tunnel_address, "gateway is up");
-    let leaving = Leaving { tunnel, paths, streams, limit: options.drain_timeout, late, kept, lock };
+    let limit = options.drain_timeout;
+    let leaving = Leaving { tunnel, paths, streams, limit, upstream, reporting, late, kept, lock };
     let ended = tokio::spawn(async move {
         shutdown.begun().await;
         leaving.leave().await;
@@ -297,6 +320,9 @@ struct Leaving {
     paths: Arc<Paths>,
     streams: Tasks,
     limit: Duration,
+    upstream: Upstream,
+    /// Ends the config stream.
+    reporting: Shutdown,
     late: Shutdown,
     kept: JoinHandle<()>,
     /// Of the folder: the next process may have it once this one has left.
@@ -321,11 +347,27 @@ impl Leaving {
             warn!(streams = self.streams.running(), limit = ?self.limit, "streams are still open, and are cut off");
         }
         self.streams.finish(Duration::ZERO).await;
+        self.withdraw().await;
         self.tunnel.close(CloseCode::Drained, "the gateway leaves");
         drain_within(GOODBYE, self.tunnel.wait_idle()).await;
         self.late.begin();
         // The last config reaches the disk.
         let _ = self.kept.await;
         drop(self.lock);
+    }
+
+    /// Has the federation take this gateway from those that others dial. It ends the config stream when it has heard it;
+    /// one that does not answer keeps it for as long as it keeps a gateway that was killed.
+    async fn withdraw(&self) {
+        let mut connected = self.upstream.connected();
+        let heard = async {
+            self.upstream.send(NodeMessage::Leaving).await;
+            // Its sender ends with the stream, which is an answer too.
+            let _ = connected.wait_for(|connected| !connected).await;
+        };
+        if !drain_within(WITHDRAW, heard).await {
+            warn!(limit = ?WITHDRAW, "the federation does not answer, and goes on telling others of this gateway");
+        }
+        self.reporting.begin();
     }
 }

@@ -193,3 +193,18 @@ async fn a_gateway_that_is_told_to_drain_refuses_streams_until_it_is_told_otherw
     federation.say(FederationMessage::Drain(false)).await;
     assert!(west.call_until_served().await.echoes().await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_leaves_says_so_and_ends_once_it_was_heard() {
+    let east = Site::new("east", 2, 1);
+    let mut federation = Federation::start(&east).await;
+    let mut gateway = Gateway::start_with(&east, 0, east.config(&[], Vec::new()), federation.address).await;
+    let greeted = |message| matches!(message, NodeMessage::Hello { .. }).then_some(());
+    federation.hears("the gateway greets", greeted).await;
+    gateway.leave();
+    let leaves = |message| (message == NodeMessage::Leaving).then_some(());
+    federation.hears("the gateway leaves", leaves).await;
+    // The end of the stream is the answer.
+    federation.say = mpsc::channel(1).0;
+    gateway.left().await;
+}

@@ -14,6 +14,17 @@ macro_rules! codes {
         }
 
         impl $name {
+            /// All that this version knows.
+            pub const KNOWN: &[Self] = &[$(Self::$variant),*];
+
+            /// In words; one for all that this version does not know.
+            pub fn word(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $words,)*
+                    Self::Unknown(_) => "unknown",
+                }
+            }
+
             pub(crate) fn number(self) -> VarInt {
                 match self {
                     $(Self::$variant => VarInt::from_u32($number),)*
@@ -32,8 +43,8 @@ macro_rules! codes {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 match self {
-                    $(Self::$variant => f.pad($words),)*
                     Self::Unknown(number) => f.pad(&format!("unknown code {number}")),
+                    known => f.pad(known.word()),
                 }
             }
         }

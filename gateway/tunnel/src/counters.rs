@@ -1,10 +1,11 @@
 //! What a tunnel has carried, and what it has turned away, as plain numbers that only grow.
 
+use crate::codes::StreamCode;
 use model::decision::RefusalCode;
+use runtime::metrics::Count;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Sums since the tunnel was bound, over all connections, also those that are gone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,6 +18,17 @@ pub struct Counters {
     pub handshakes_retried: u64,
     /// Peers turned away after their handshake by a limit on connections.
     pub connections_refused: u64,
+    /// Streams that this process has opened to others.
+    pub streams_opened: u64,
+    /// Streams that others have opened to this process and whose header was understood.
+    pub streams_taken: u64,
+    /// Those of them to which this process has said that an endpoint has the connection.
+    pub streams_accepted: u64,
+    /// Streams that were open and are not any more.
+    pub streams_closed: u64,
+    /// Streams that did not end with the FIN of both sides, by the code that was passed on; numbers that this version
+    /// does not know are counted under [`StreamCode::Unknown`] of 0. As many entries as there are codes.
+    pub streams_reset: BTreeMap<StreamCode, u64>,
     /// Streams that were refused here, by reason. As many entries as there are reasons.
     pub streams_refused: BTreeMap<RefusalCode, u64>,
     /// Bytes of clients and endpoints that were sent over streams.
@@ -27,8 +39,15 @@ pub struct Counters {
     pub datagrams_dropped: u64,
 }
 
+impl Counters {
+    /// Streams that are open now.
+    pub fn streams_open(&self) -> u64 {
+        (self.streams_opened + self.streams_taken).saturating_sub(self.streams_closed)
+    }
+}
+
 /// Where they are counted.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Tally {
     pub(crate) handshakes_refused: Count,
     pub(crate) handshakes_failed: Count,
@@ -37,19 +56,33 @@ pub(crate) struct Tally {
     pub(crate) bytes_sent: Count,
     pub(crate) bytes_received: Count,
     pub(crate) datagrams_dropped: Count,
+    pub(crate) streams_opened: Count,
+    pub(crate) streams_taken: Count,
+    pub(crate) streams_accepted: Count,
+    pub(crate) streams_closed: Count,
+    streams_reset: Mutex<BTreeMap<StreamCode, u64>>,
     streams_refused: Mutex<BTreeMap<RefusalCode, u64>>,
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct Count(AtomicU64);
-
-impl Count {
-    pub(crate) fn add(&self, more: u64) {
-        self.0.fetch_add(more, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+impl Default for Tally {
+    fn default() -> Self {
+        let codes = StreamCode::KNOWN.iter().copied().chain([StreamCode::Unknown(0)]);
+        Self {
+            handshakes_refused: Count::default(),
+            handshakes_failed: Count::default(),
+            handshakes_retried: Count::default(),
+            connections_refused: Count::default(),
+            bytes_sent: Count::default(),
+            bytes_received: Count::default(),
+            datagrams_dropped: Count::default(),
+            streams_opened: Count::default(),
+            streams_taken: Count::default(),
+            streams_accepted: Count::default(),
+            streams_closed: Count::default(),
+            // Those that never happened are there too, as zeros.
+            streams_reset: Mutex::new(codes.map(|code| (code, 0)).collect()),
+            streams_refused: Mutex::new(RefusalCode::ALL.map(|code| (code, 0)).into()),
+        }
     }
 }
 
@@ -58,8 +91,22 @@ impl Tally {
         *self.streams_refused.lock().unwrap_or_else(PoisonError::into_inner).entry(code).or_default() += 1;
     }
 
+    pub(crate) fn stream_reset(&self, code: StreamCode) {
+        let known = match code {
+            StreamCode::Unknown(_) => StreamCode::Unknown(0),
+            known => known,
+        };
+        *self.streams_reset.lock().unwrap_or_else(PoisonError::into_inner).entry(known).or_default() += 1;
+    }
+
     pub(crate) fn read(&self) -> Counters {
         Counters {
+            // First, so that a stream that opens and closes meanwhile never makes fewer open than there are.
+            streams_closed: self.streams_closed.get(),
+            streams_opened: self.streams_opened.get(),
+            streams_taken: self.streams_taken.get(),
+            streams_accepted: self.streams_accepted.get(),
+            streams_reset: self.streams_reset.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             handshakes_refused: self.handshakes_refused.get(),
             handshakes_failed: self.handshakes_failed.get(),
             handshakes_retried: self.handshakes_retried.get(),

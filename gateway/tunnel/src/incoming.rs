@@ -162,6 +162,7 @@ impl IncomingStream {
     pub async fn accept(self, endpoint: EndpointId, locality: Locality) -> Result<Stream, GaveUp> {
         let mut stream = self.stream;
         send_answer(&mut stream, &Answer::Accepted { endpoint, locality }).await?;
+        stream.connection().tally().streams_accepted.add(1);
         Ok(stream)
     }
 

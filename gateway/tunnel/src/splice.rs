@@ -17,7 +17,7 @@
 use crate::codes::StreamCode;
 use crate::connection::{Connection, State};
 use crate::pump::{self, Broken, How, Side};
-use crate::stream::{SendHalf, Stream};
+use crate::stream::{SendHalf, Slot, Stream};
 use crate::tcp::Tcp;
 use bytes::Bytes;
 use futures_util::future::{Either, FutureExt, TryFutureExt, try_join};
@@ -64,6 +64,20 @@ pub enum End {
     SecondLost,
     /// A connection under it was silent for too long, and there was somewhere else to go.
     Silent,
+}
+
+impl End {
+    /// In one or two words, without the code.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::FirstReset(_) => "caller reset",
+            Self::SecondReset(_) => "endpoint reset",
+            Self::FirstLost => "caller lost",
+            Self::SecondLost => "endpoint lost",
+            Self::Silent => "silent",
+        }
+    }
 }
 
 impl fmt::Display for End {
@@ -219,7 +233,7 @@ fn tcp_and_stream(
         };
         match end.code() {
             None => tcp.ended(),
-            Some(code) => give_up(&mut send, &mut recv, code),
+            Some(code) => give_up(&mut send, &mut recv, &slot, code),
         }
         Transfer { forward: slot.sent(), backward: slot.received(), end }
     }
@@ -250,8 +264,8 @@ fn stream_and_stream(
             }
         };
         if let Some(code) = end.code() {
-            give_up(&mut send_1, &mut recv_1, code);
-            give_up(&mut send_2, &mut recv_2, code);
+            give_up(&mut send_1, &mut recv_1, &slot_1, code);
+            give_up(&mut send_2, &mut recv_2, &slot_2, code);
         }
         Transfer { forward: slot_2.sent(), backward: slot_1.sent(), end }
     }
@@ -324,7 +338,8 @@ async fn silent(connection: &Connection, elsewhere: Option<&Elsewhere>) {
 }
 
 /// Resets and stops a stream.
-fn give_up(send: &mut SendHalf, recv: &mut RecvStream, code: StreamCode) {
+fn give_up(send: &mut SendHalf, recv: &mut RecvStream, slot: &Slot, code: StreamCode) {
+    slot.was_reset(code);
     send.reset(code);
     // It fails on a stream that was read to its end.
     let _ = recv.stop(code.number());

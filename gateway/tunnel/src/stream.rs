@@ -125,8 +125,16 @@ pub(crate) struct Slot {
 impl Slot {
     pub(crate) fn new(connection: Connection, stream: StreamId, awaits_answer: bool) -> Self {
         connection.shared().stream_opened(stream, awaits_answer);
+        let tally = connection.tally();
+        let begun = if awaits_answer { &tally.streams_opened } else { &tally.streams_taken };
+        begun.add(1);
         let (sent, received) = (AtomicU64::new(0), AtomicU64::new(0));
         Self { connection, stream, sent, received, bulk: AtomicBool::new(false) }
+    }
+
+    /// It did not end with the FIN of both sides.
+    pub(crate) fn was_reset(&self, code: StreamCode) {
+        self.connection.tally().stream_reset(code);
     }
 
     /// The answer is there, whichever it is.
@@ -178,6 +186,7 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.connection.shared().stream_closed(self.stream, self.is_bulk());
+        self.connection.tally().streams_closed.add(1);
     }
 }
 
@@ -208,6 +217,7 @@ impl Stream {
     }
 
     pub(crate) fn abort(&mut self, code: StreamCode) {
+        self.slot.was_reset(code);
         self.send.reset(code);
         // It fails on a stream that was read to its end.
         let _ = self.recv.stop(code.number());

@@ -37,6 +37,21 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
+    /// All words that [`Self::word`] gives.
+    pub const WORDS: [&str; 6] = ["privileged", "reserved", "workload", "in use", "too many", "failed"];
+
+    /// In one or two words.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Privileged => Self::WORDS[0],
+            Self::Reserved => Self::WORDS[1],
+            Self::Workload => Self::WORDS[2],
+            Self::InUse => Self::WORDS[3],
+            Self::TooMany { .. } => Self::WORDS[4],
+            Self::Failed(_) => Self::WORDS[5],
+        }
+    }
+
     pub(super) fn of(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::PermissionDenied => Self::Privileged,

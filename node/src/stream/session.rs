@@ -50,7 +50,7 @@ impl ConfigStream {
             .into_inner();
         info!("config stream is up");
         let session = self.session.fetch_add(1, Ordering::SeqCst) + 1;
-        self.connected.send_replace(true);
+        self.set_connected(true);
         let (answers, to_say) = mpsc::channel(ANSWERS_MAX);
         let wants_snapshot = &mut self.wants_snapshot;
         let ears = Ears { parts, commands: &self.commands, client, answers, wants_snapshot };

@@ -141,7 +141,14 @@ async fn a_renewal_replaces_the_certificate_and_drops_no_stream() {
     let version = node.send(federation.snapshot(true, vec![site.entry(Vec::new())]));
     node.acked(version).await;
 
-    tokio::spawn(enroll::keep_renewed(live.clone(), folder.clone(), dial, site.trust(), shutdown.clone()));
+    tokio::spawn(enroll::keep_renewed(
+        live.clone(),
+        folder.clone(),
+        dial,
+        site.trust(),
+        Arc::default(),
+        shutdown.clone(),
+    ));
     eventually("the renewal", || live.current().chain_pem() != member.credentials.chain_pem()).await;
     assert!(live.current().not_after_ms() > member.credentials.not_after_ms());
     let stored = folder.membership().expect("reads").expect("a member").credentials;
@@ -173,6 +180,7 @@ async fn a_renewal_waits_for_a_federation_that_is_dead() {
         folder,
         ByTcp::to(address),
         site.trust(),
+        Arc::default(),
         shutdown.clone(),
     ));
     let due_in = live.current().renew_at_ms().saturating_sub(runtime::clock::unix_ms());
@@ -194,7 +202,14 @@ async fn a_renewal_for_somebody_else_changes_nothing() {
     federation.set(|settings| settings.renews_for = Some("agent/vm-2".to_owned()));
     let shutdown = Shutdown::new();
     let dial = ByTcp::to(federation.address);
-    tokio::spawn(enroll::keep_renewed(live.clone(), folder.clone(), dial, site.trust(), shutdown.clone()));
+    tokio::spawn(enroll::keep_renewed(
+        live.clone(),
+        folder.clone(),
+        dial,
+        site.trust(),
+        Arc::default(),
+        shutdown.clone(),
+    ));
     eventually("a second try", || federation.renewals() >= 2).await;
     assert_eq!(live.current().chain_pem(), member.credentials.chain_pem());
     let stored = folder.membership().expect("reads").expect("a member").credentials;

@@ -5,6 +5,7 @@ mod config_stream;
 mod disk;
 mod enrolment;
 mod federation;
+mod hostile;
 mod imports;
 mod routes;
 mod tunnels;

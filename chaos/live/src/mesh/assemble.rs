@@ -116,7 +116,7 @@ impl Mesh {
             let address = site.federation.to_string();
             let mut args =
                 vec!["init", &name, "--locality", &locality, "--address", &address, "--dir", &directory];
-            let range = self.range();
+            let range = self.range(site.gateways.len() + site.hosts.len());
             if let Some(range) = &range {
                 args.extend(["--vip-range", range]);
             }
@@ -132,9 +132,9 @@ impl Mesh {
         Ok(())
     }
 
-    /// A range of virtual IPs for one more process, as long as there are any.
-    fn range(&mut self) -> Option<String> {
-        let range = Range::take()?;
+    /// A range of virtual IPs for one more site with so many nodes, as long as there is room.
+    fn range(&mut self, nodes: usize) -> Option<String> {
+        let range = Range::take(nodes)?;
         let cidr = range.cidr();
         self.ranges.push(range);
         Some(cidr)

@@ -1,6 +1,6 @@
 //! `meshfed agent` and `meshfed agent setup`.
 
-use super::node_file::{NodeFile, read_token};
+use super::node_file::{NodeFile, read_token, unused_token};
 use super::{begin, process_failed};
 use crate::args::{AgentArgs, AgentCommand, AgentSetupArgs};
 use crate::failure::{Failure, OrFail, Outcome};
@@ -39,16 +39,15 @@ pub async fn run(args: AgentArgs, ui: &Ui) -> Outcome {
     let joined = held
         .membership()
         .map_err(|error| process_failed("the directory of the agent", &error))?
-        .is_some_and(|joined| joined.credentials.not_after_ms() > runtime::clock::unix_ms());
+        .filter(|joined| joined.credentials.not_after_ms() > runtime::clock::unix_ms());
     // A token works once and for a short time; whoever has joined no longer needs it.
-    let token = match &args.join {
-        Some(path) if !joined => Some(read_token(path)?),
-        // One that is there is looked at all the same: a token of another site is a mistake that should be said. That
-        // it has run out, or is gone, does not matter any more.
-        Some(path) => std::fs::read_to_string(path)
-            .ok()
-            .and_then(|text| identity::invite::JoinToken::decode(text.trim(), 0).ok()),
-        None => None,
+    let token = match (&args.join, &joined) {
+        (Some(path), None) => Some(read_token(path)?),
+        (Some(path), Some(joined)) => {
+            unused_token(path, &folder, &joined.reply.site.id, ui)?;
+            None
+        }
+        (None, _) => None,
     };
     let address = args.address.or(file.address.map(|a| a.0)).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let locality = args.locality.or(file.locality.map(|l| l.0)).filter(|l| *l != Locality::default());

@@ -1,9 +1,10 @@
 //! `meshfed gateway`.
 
-use super::node_file::{NodeFile, read_token};
+use super::node_file::{NodeFile, read_token, unused_token};
 use super::{begin, process_failed};
 use crate::args::GatewayArgs;
 use crate::failure::{Failure, Outcome};
+use crate::output::Ui;
 use api::resource::site::PortsSpec;
 use api::text::Text;
 use gateway_server::{Entry, Local, Options};
@@ -20,7 +21,7 @@ use std::path::PathBuf;
 ///
 /// # Errors
 /// It has not joined and cannot, or a port is taken.
-pub async fn run(args: GatewayArgs) -> Outcome {
+pub async fn run(args: GatewayArgs, ui: &Ui) -> Outcome {
     let folder = args.dir.clone().unwrap_or_else(|| PathBuf::from(args.name.as_str()));
     let file = NodeFile::read(&folder)?;
     let held =
@@ -29,6 +30,9 @@ pub async fn run(args: GatewayArgs) -> Outcome {
     let is_good = |joined: &Membership| joined.credentials.not_after_ms() > runtime::clock::unix_ms();
     let (entry, federation) = match (&joined, &args.join) {
         (Some(joined), path) if path.is_none() || is_good(joined) => {
+            if let Some(path) = path {
+                unused_token(path, &folder, &joined.reply.site.id, ui)?;
+            }
             (Entry::Folder, joined.addresses.first().copied())
         }
         (_, Some(path)) => {

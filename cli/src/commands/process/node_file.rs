@@ -1,7 +1,9 @@
 //! `node.yaml`: how a gateway or an agent was started, so that the next start needs only its directory.
 
 use crate::failure::{Failure, OrFail, Outcome};
+use crate::output::Ui;
 use identity::invite::JoinToken;
+use model::ids::SiteId;
 use model::locality::Locality;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -65,6 +67,28 @@ pub(super) fn read_token(path: &Path) -> Result<JoinToken, Failure> {
         Failure::caused(format!("{} is no token that can be used", path.display()), &error)
             .fix("make a new one with `meshfed token`")
     })
+}
+
+/// Says that the token in a file is not used, since the node of this directory has joined already. Whether it has run
+/// out, or is gone, does not matter any more.
+///
+/// # Errors
+/// It is one of another site, which is a mistake: the node would not become a member of that one.
+pub(super) fn unused_token(path: &Path, directory: &Path, site: &SiteId, ui: &Ui) -> Outcome {
+    let directory = directory.display();
+    let token = std::fs::read_to_string(path).ok().and_then(|text| JoinToken::decode(text.trim(), 0).ok());
+    if let Some(token) = token.filter(|token| token.site != *site) {
+        return Err(Failure::new(format!(
+            "{directory} belongs to site {site}, and the token is for site {}",
+            token.site
+        ))
+        .fix(format!("use another --dir, or leave out --join to go on as a member of {site}")));
+    }
+    ui.progress(format!(
+        "note: {directory} has joined {site} already, so the token in {} is not used; leave out --join",
+        path.display()
+    ));
+    Ok(())
 }
 
 #[cfg(test)]

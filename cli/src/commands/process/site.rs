@@ -10,6 +10,7 @@ use identity::credentials::Credentials;
 use identity::key::NodeKey;
 use model::ids::GatewayName;
 use node::enroll::Membership;
+use runtime::metrics::Registry;
 use runtime::shutdown::Shutdown;
 use std::path::Path;
 
@@ -25,7 +26,10 @@ pub async fn run(args: &SiteArgs) -> Outcome {
     let settings = settings(&directory)?;
     let shutdown = begin(&args.process)?;
     let federation_shutdown = Shutdown::new();
-    let federation = start_federation(&directory, settings.clone(), &federation_shutdown).await?;
+    let metrics = Registry::new("site", env!("CARGO_PKG_VERSION"))
+        .map_err(|error| Failure::caused("the metrics cannot be set up", &error))?;
+    let federation =
+        start_federation(&directory, settings.clone(), Some(metrics), &federation_shutdown).await?;
     let gateway = start_gateway(&directory, &settings, &federation, shutdown).await;
     let outcome = match gateway {
         Ok(gateway) => {
@@ -64,6 +68,7 @@ async fn start_gateway(
     options.port = settings.ports.tunnel;
     options.advertise = Some(settings.advertise);
     options.health = Some(std::net::SocketAddr::new(settings.address, settings.ports.gateway_health));
+    options.metrics = Some(federation.metrics.clone());
     options.drain_timeout = settings.drain_timeout;
     options.local =
         Some(ways_in(settings.address, settings.ports, settings.vip_range, settings.reserved_ports.clone()));

@@ -65,6 +65,8 @@ impl Replicator {
         let outcome = match known {
             Some((true, _)) => self.handle_first(site, message, now),
             Some((_, true)) => self.handle_rival(site, message, now),
+            // The peer's answer to the same word of ours.
+            Some((false, false)) | None if message == PeerMessage::Unlinked => Ok(()),
             Some((false, false)) | None => Err(MessageError::UnknownSession),
         };
         if let Err(error) = outcome {
@@ -93,7 +95,7 @@ impl Replicator {
     ) -> Result<(), MessageError> {
         let Some(peer) = self.peers.get_mut(site) else { return Ok(()) };
         let Some(first) = peer.session.as_mut() else { return Ok(()) };
-        let greeted = first.incarnation.is_some();
+        let (session, greeted) = (first.id, first.incarnation.is_some());
         match message {
             PeerMessage::Refused { reason } => {
                 self.close_first(site, CloseCause::RefusedByPeer(reason));
@@ -101,6 +103,8 @@ impl Replicator {
                 return Ok(());
             }
             PeerMessage::Unlinked => {
+                // So that the other side can say that it was heard.
+                self.farewell(site, session, PeerMessage::Unlinked);
                 self.close_all(site, &CloseCause::Unlinked, now);
                 self.forget(site);
                 self.event(Event::UnlinkedByPeer { site: site.clone() });
@@ -310,6 +314,7 @@ impl Replicator {
         let head_before = peer.held.held();
         let applied = peer.held.apply(checked, &self.settings)?;
         let (version, entries) = (peer.held.version(), peer.held.len());
+        peer.repaired += u64::from(applied.repaired);
         let head_moved = head_before != peer.held.held() || applied.complete;
         self.counters.batches_applied += 1;
         self.store_held(site, applied.changes);

@@ -248,6 +248,8 @@ fn a_difference_is_found_by_its_digest_repaired_and_counted() {
     assert_eq!(bench.group("west", "east", "shop/cart"), Some((1, 1)));
     let counters = bench.core("west").counters();
     assert_eq!((counters.digests_differed, counters.digests_repaired), (1, 1));
+    let status = bench.core("west").peer(&site("east")).expect("linked");
+    assert_eq!(status.repaired, 1, "it is told of the peer that it was");
     let events = bench.take_events("west");
     assert!(events.iter().any(|event| matches!(event, Event::DigestRepaired { .. })));
     bench.run_for(Duration::from_secs(60));

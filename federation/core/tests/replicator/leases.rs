@@ -3,6 +3,7 @@
 use crate::bench::*;
 use federation_core::event::{Event, Withdrawal};
 use federation_core::peer::PathsSummary;
+use model::exchange::PeerMessage;
 use model::routing::PeerState;
 use std::time::Duration;
 
@@ -147,4 +148,13 @@ fn a_peer_that_hears_of_unlink_forgets_the_link_too() {
     bench.with_core("west", |core, now| core.handle_unlink(&site("east"), now));
     assert!(bench.take_events("east").contains(&Event::UnlinkedByPeer { site: site("west") }));
     assert_eq!(bench.core("east").peer(&site("west")), None);
+    // It says that it has heard it, which the other side takes as no breach, although the session is over for it.
+    let mut said =
+        |at: &str| bench.seat(at).sent.iter().filter(|sent| sent.2 == PeerMessage::Unlinked).count();
+    assert_eq!((said("west"), said("east")), (1, 1));
+    let session = bench.seat("west").sent[0].1;
+    bench.with_core("west", |core, now| {
+        core.handle_message(&site("east"), session, PeerMessage::Unlinked, now);
+    });
+    assert_eq!(bench.core("west").counters().messages_refused, 0);
 }

@@ -9,3 +9,4 @@ mod hostile;
 mod leases;
 mod properties;
 mod sessions;
+mod wild;

@@ -3,9 +3,11 @@
 use super::{known, wrong_role};
 use crate::hub::{HubHandle, Input, NodeHello};
 use crate::names::NodeId;
+use crate::tally;
 use futures_util::Stream;
 use model::config::ConfigVersion;
 use model::node::{FederationMessage, NodeMessage};
+use prost::Message;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -150,7 +152,9 @@ impl NodeStream {
                 message = told.recv() => {
                     // The hub has dropped this stream: a newer one has taken its place, or it did not read.
                     let Some(message) = message else { return };
-                    if self.sender.send(Ok((&message).into())).await.is_err() {
+                    let wire = pb::FederationMessage::from(&message);
+                    self.hub.tally.told_nodes.add(tally::OTHER, wire.encoded_len());
+                    if self.sender.send(Ok(wire)).await.is_err() {
                         return;
                     }
                 }
@@ -166,7 +170,9 @@ impl NodeStream {
                     looked_at = Some(version);
                     if let Some(update) = update {
                         holds = Some(update.version);
-                        room.send(Ok((&FederationMessage::Config(update)).into()));
+                        let wire = pb::FederationMessage::from(&FederationMessage::Config(update));
+                        self.hub.tally.told_nodes.add(tally::CONFIG, wire.encoded_len());
+                        room.send(Ok(wire));
                     }
                 }
             }

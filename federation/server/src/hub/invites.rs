@@ -14,7 +14,7 @@ use identity::bundle;
 use identity::invite::{Invite, LIFETIME};
 use identity::proof::{self, Exporter};
 use identity::secret::{self, Secret};
-use model::catalog::SiteInfo;
+use model::catalog::{Scope, SiteInfo};
 use model::identity::Bundle;
 use model::ids::{GatewayName, SiteId};
 use runtime::clock;
@@ -26,6 +26,9 @@ use wire::enroll::{RedeemReply, RedeemRequest};
 const INVITES_MAX: usize = 64;
 /// How long an invite may be good, in seconds.
 const INVITE_SECONDS: std::ops::RangeInclusive<u32> = 10..=86_400;
+
+/// Most names of a scope that an error tells.
+const NAMES_TOLD_MAX: usize = 10;
 
 /// How an invite is taken up.
 #[derive(Debug, Clone)]
@@ -45,6 +48,31 @@ pub struct AcceptPlan {
 /// Key of the document of an invite.
 pub(super) fn invite_key(id: &[u8; 16]) -> DocumentKey {
     DocumentKey::new(DocumentKind::Invite, hex_name(id))
+}
+
+/// What a link opens, as a person says it.
+fn words(scopes: &LinkScopes) -> String {
+    let list = |scope: &Scope| match scope {
+        Scope::All => "all".to_owned(),
+        Scope::Only { namespaces, services } => {
+            let names =
+                namespaces.iter().map(ToString::to_string).chain(services.iter().map(ToString::to_string));
+            let names: Vec<String> = names.take(NAMES_TOLD_MAX).collect();
+            let more = (namespaces.len() + services.len()).saturating_sub(NAMES_TOLD_MAX);
+            match (names.is_empty(), more) {
+                (true, _) => "nothing".to_owned(),
+                (false, 0) => names.join(", "),
+                (false, more) => format!("{} and {more} more", names.join(", ")),
+            }
+        }
+    };
+    let accept = match (scopes.accept.new_names, &scopes.accept.scope, list(&scopes.accept.scope)) {
+        (_, Scope::All, all) => all,
+        (true, _, listed) if listed == "nothing" => "new names".to_owned(),
+        (true, _, listed) => format!("new names and {listed}"),
+        (false, _, listed) => listed,
+    };
+    format!("offers {} and accepts {accept}", list(&scopes.offer))
 }
 
 impl Hub {
@@ -152,8 +180,11 @@ impl Hub {
             ));
         }
         self.check_link(&LinkCheck { site: request.site.clone(), bundle: request.bundle.clone() })?;
-
         let id = request.site.id.clone();
+        // Whoever repeats himself is answered as before, also when a person has changed the link since.
+        if invite.bound.is_none() {
+            self.check_keeps_scopes(&id, &invite.spec)?;
+        }
         let mut link = self.links.get(&id).cloned().unwrap_or_else(|| LinkDoc {
             site: SiteDoc::from(&request.site),
             bundle: BundleDoc::from(&request.bundle),
@@ -178,6 +209,10 @@ impl Hub {
         self.write_now(&batch)?;
         self.invites.insert(request.invite, invite);
         let active = link.state == LinkState::Active;
+        if !active && !self.links.contains_key(&id) {
+            let why = "it has shown an invite of this site, and has to confirm";
+            self.events.note(format!("peer {id}"), "begins to link", why);
+        }
         let offer = link.scopes().offer;
         self.links.insert(id.clone(), link);
         if active && !was_active {
@@ -213,8 +248,32 @@ impl Hub {
             gateways: Vec::new(),
         };
         self.check_link(&LinkCheck { site, bundle: invite.bundle.clone() })?;
+        self.check_keeps_scopes(&invite.site, &spec)?;
         let gateways = self.dialling_gateways()?;
         Ok(AcceptPlan { site: self.site.clone(), bundle: self.pki.bundle(), spec, scopes, gateways })
+    }
+
+    /// Refuses to link a site again that is linked already, when that would change what the link opens: whoever
+    /// accepts an invite a second time repeats himself, and nothing would tell him what else he has done.
+    fn check_keeps_scopes(&self, site: &SiteId, asked: &LinkSpec) -> Answer<()> {
+        let Some(link) = self.links.get(site).filter(|link| link.state == LinkState::Active) else {
+            return Ok(());
+        };
+        let (held, asked) = (link.scopes(), asked.scopes()?);
+        if held == asked {
+            return Ok(());
+        }
+        Err(Denied::conflict(
+            format!(
+                "{} and {site} are linked already, and this would change what the link opens",
+                self.site.id
+            ),
+            format!("it now {}; this asks that it {}; nothing was changed", words(&held), words(&asked)),
+            format!(
+                "to change it, write a Link named {site} with `offer` and `accept` to a file, and: meshfed apply -f \
+                 FILE; to link anew: meshfed unlink {site}, then ask for a new invite"
+            ),
+        ))
     }
 
     /// The inviter has answered: the link is stored, and trusted from here on.
@@ -240,8 +299,9 @@ impl Hub {
         }
         self.check_link(&LinkCheck { site: reply.site.clone(), bundle: reply.bundle.clone() })?;
         let id = reply.site.id.clone();
+        self.check_keeps_scopes(&id, &spec)?;
         let link = match self.links.get(&id) {
-            Some(link) if link.state == LinkState::Active => LinkDoc { spec, ..link.clone() },
+            Some(link) if link.state == LinkState::Active => link.clone(),
             Some(_) | None => LinkDoc {
                 site: SiteDoc::from(&reply.site),
                 bundle: BundleDoc::from(&reply.bundle),
@@ -252,6 +312,10 @@ impl Hub {
                 invite: Some(InviteText(invite.encode())),
             },
         };
+        if link.state == LinkState::Confirming {
+            let why = "this site has taken up its invite, and the confirmation is on its way";
+            self.events.note(format!("peer {id}"), "begins to link", why);
+        }
         self.store_link(&id, link)?;
         self.begin_link(&id);
         Ok(())

@@ -1,7 +1,7 @@
 //! Gateways and agents that join: tokens, and the leaves that are issued for them.
 
 use super::Hub;
-use super::nodes::node_key;
+use super::nodes::{Node, node_key};
 use super::replica::hex_name;
 use crate::answer::{Answer, Denied};
 use crate::docs::{Hex, NodeDoc, TokenDoc};
@@ -18,8 +18,7 @@ use model::config::VipRange;
 use model::identity::{Role, SpiffeId};
 use model::node::NodeKind;
 use runtime::clock;
-use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use wire::enroll::{JoinReply, JoinRequest, RenewReply};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -27,8 +26,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 const TOKENS_MAX: usize = 4_096;
 /// How long a token is good when nothing else is asked, in seconds: long enough to bring up a host.
 const TOKEN_SECONDS_DEFAULT: u32 = 3_600;
-/// How many /16 there are in 127.64.0.0/10.
-const VIP_SLOTS: u8 = 64;
+/// Most nodes that are named as having the same range of virtual IPs.
+const SHARERS_TOLD_MAX: usize = 5;
 /// How long a token may be good, in seconds.
 const TOKEN_SECONDS: std::ops::RangeInclusive<u32> = 10..=604_800;
 
@@ -184,16 +183,17 @@ impl Hub {
             Denied::invalid("no certificate was issued", runtime::telemetry::chain(&error).to_string(), "")
         })?;
         token.bound = Some(Hex(key));
+        let slot = self.vip_slot(&id);
         let doc = NodeDoc {
             joined_at_ms: clock::unix_ms(),
             tunnel_address: request.tunnel_address.or_else(|| self.nodes.get(&id)?.doc.tunnel_address),
             locality: None,
             namespaces: token.namespaces.clone(),
             accounts: token.accounts.clone(),
-            vip_slot: self.vip_slot(&id),
+            vip_slot: Some(slot),
+            left: false,
             certificate_until_ms: end_of(&chain),
         };
-        let vip_range = doc.vip_slot.map(|slot| self.vip_range_at(slot));
         let mut batch = WriteBatch::default();
         batch.put(token_key(&request.token), &token);
         batch.put(node_key(&id), &doc);
@@ -201,26 +201,48 @@ impl Hub {
         self.tokens.insert(request.token, token);
         self.joined(id.clone(), doc);
         self.events.note(id.to_string(), "has joined", "with a token");
+        self.note_shared_range(&id, slot);
         Ok(JoinReply {
             chain,
             bundle: self.pki.bundle(),
             site: self.site.clone(),
             locality: self.site.locality.clone(),
-            vip_range,
+            vip_range: Some(self.vip_range.in_block(slot)),
         })
     }
 
-    /// The /16 of a node, counted from that of the site: kept, and unlike those of the others, since several
-    /// processes may run on one host and must not listen on the same addresses. The site itself has 0.
-    fn vip_slot(&self, id: &NodeId) -> Option<u8> {
+    /// The range of a node within the block of the site, counted from the site's own, which is 0: kept, and unlike
+    /// those of the others, since several processes may run on one host and must not listen on the same addresses.
+    /// When the block is full, it is the range that the fewest nodes have: nodes on different hosts may share one.
+    fn vip_slot(&self, id: &NodeId) -> u8 {
+        let slots = 1..VipRange::BLOCK;
         let kept = self.nodes.get(id).and_then(|node| node.doc.vip_slot);
-        let taken: BTreeSet<u8> = self.nodes.values().filter_map(|node| node.doc.vip_slot).collect();
-        kept.or_else(|| (1..VIP_SLOTS).find(|slot| !taken.contains(slot)))
+        kept.filter(|slot| slots.contains(slot)).unwrap_or_else(|| {
+            let least = slots.min_by_key(|slot| self.nodes_with(*slot, id).count());
+            least.expect("a block has more than one range")
+        })
     }
 
-    fn vip_range_at(&self, slot: u8) -> VipRange {
-        let [_, second, ..] = self.vip_range.base.octets();
-        VipRange { base: Ipv4Addr::new(127, 64 + (second - 64 + slot) % VIP_SLOTS, 0, 0) }
+    /// The other nodes with a range.
+    fn nodes_with(&self, slot: u8, but: &NodeId) -> impl Iterator<Item = &NodeId> {
+        let has = move |(id, node): &(&NodeId, &Node)| *id != but && node.doc.vip_slot == Some(slot);
+        self.nodes.iter().filter(has).map(|(id, _)| id)
+    }
+
+    /// Says with whom a node shares its range, for whoever runs several on one host.
+    fn note_shared_range(&self, id: &NodeId, slot: u8) {
+        let others: Vec<String> =
+            self.nodes_with(slot, id).map(ToString::to_string).take(SHARERS_TOLD_MAX).collect();
+        if !others.is_empty() {
+            let base = self.vip_range.in_block(slot).base;
+            let what = format!("takes its virtual IPs from {base}/16, as {} does", others.join(", "));
+            let why = format!(
+                "a site has {} ranges for its nodes, and all are taken; it matters only to nodes on one host, \
+                 of which one then cannot listen: run it with --no-ways-in, or on another host",
+                VipRange::BLOCK - 1
+            );
+            self.events.note(id.to_string(), what, why);
+        }
     }
 
     /// A gateway of this very process joins: it needs no token.
@@ -240,6 +262,7 @@ impl Hub {
         let doc = NodeDoc {
             joined_at_ms: if before.joined_at_ms == 0 { clock::unix_ms() } else { before.joined_at_ms },
             tunnel_address: tunnel_address.or(before.tunnel_address),
+            left: false,
             certificate_until_ms: end_of(&chain),
             ..before
         };

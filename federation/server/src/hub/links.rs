@@ -11,11 +11,14 @@ use api::rest::link::UnlinkReply;
 use federation_core::imports::PeerTerms;
 use federation_core::imports::accept::Accept;
 use federation_core::peer::PeerLink;
+use federation_core::session::SessionId;
 use identity::bundle;
 use model::catalog::{EntryKey, EntryValue, Scope, SiteInfo, View};
+use model::exchange::PeerMessage;
 use model::identity::Bundle;
 use model::ids::SiteId;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 /// Most links of a site.
 const LINKS_MAX: usize = 1_024;
@@ -26,6 +29,33 @@ pub struct LinkCheck {
     pub site: SiteInfo,
     /// Its anchors.
     pub bundle: Bundle,
+}
+
+/// A link that was ended here.
+#[derive(Debug)]
+pub struct Parting {
+    site: SiteId,
+    reply: UnlinkReply,
+    /// Comes when the peer says that it has heard it; fails when the session ends without.
+    heard: Option<oneshot::Receiver<()>>,
+}
+
+impl Parting {
+    /// How long the peer may take to say that it has heard it.
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    /// What is said to the person, once the peer has answered or has had its time: a session that is open may be one
+    /// with a peer that died a moment ago.
+    pub async fn told(self) -> UnlinkReply {
+        let Some(heard) = self.heard else { return self.reply };
+        let peer_told = matches!(tokio::time::timeout(Self::PATIENCE, heard).await, Ok(Ok(())));
+        let note = if peer_told { String::new() } else { Self::unheard(&self.site) };
+        UnlinkReply { peer_told, note, ..self.reply }
+    }
+
+    fn unheard(site: &SiteId) -> String {
+        format!("{site} does not answer")
+    }
 }
 
 /// Whether certificates of the other site count. One that was asked for a link counts once it has confirmed.
@@ -134,11 +164,11 @@ impl Hub {
         Ok(gateways)
     }
 
-    /// Ends a link, whether the peer answers or not.
+    /// Ends a link, whether the peer answers or not. It is over here when this returns.
     ///
     /// # Errors
     /// There is no such link, or the store cannot be written.
-    pub fn unlink(&mut self, site: &SiteId, dry_run: bool) -> Answer<UnlinkReply> {
+    pub fn unlink(&mut self, site: &SiteId, dry_run: bool) -> Answer<Parting> {
         if !self.links.contains_key(site) {
             return Err(Denied::not_found(
                 format!("{} has no link with {site}", self.site.id),
@@ -146,12 +176,34 @@ impl Hub {
             ));
         }
         let (offered, taken) = (self.offers_to(site), self.takes_from(site));
-        let talks = self.replicator.peer(site).is_some_and(|peer| peer.session.is_some());
-        let note = if talks { String::new() } else { format!("{site} does not answer") };
+        let session = self.replicator.peer(site).and_then(|peer| peer.session);
+        let talks = session.is_some();
+        let note = if talks { String::new() } else { Parting::unheard(site) };
+        let mut heard = None;
         if !dry_run {
             self.end_link(site, "a person unlinked it")?;
+            heard = session.map(|session| {
+                let (sender, heard) = oneshot::channel();
+                self.partings.insert(session, sender);
+                heard
+            });
         }
-        Ok(UnlinkReply { site: site.to_string(), offered, taken, peer_told: talks, note, dry_run })
+        let reply = UnlinkReply { site: site.to_string(), offered, taken, peer_told: talks, note, dry_run };
+        Ok(Parting { site: site.clone(), reply, heard })
+    }
+
+    /// Takes what a peer says over a session whose link was ended here; answers whether it is such a session.
+    pub(super) fn heard_parting(&mut self, session: SessionId, message: &PeerMessage) -> bool {
+        if !self.partings.contains_key(&session) {
+            return false;
+        }
+        // Anything else was on its way when the link ended, and has nothing to say any more.
+        if *message == PeerMessage::Unlinked
+            && let Some(waiting) = self.partings.remove(&session)
+        {
+            let _ = waiting.send(());
+        }
+        true
     }
 
     fn end_link(&mut self, site: &SiteId, why: &str) -> Answer<()> {

@@ -1,99 +1,243 @@
-//! The metrics of a federation. A scrape asks the hub once, and waits for it a bounded time.
+//! The metrics of a federation.
+//!
+//! The hub leaves its own numbers twice a second, so a scrape never asks it: a hub that waits for the disk holds up no
+//! scrape, and nothing of a scrape waits for the hub. How old they are is a metric too.
 
 use super::{Hub, HubHandle};
-use runtime::health::Metrics;
-use runtime::metrics::{AddError, Kind, Reading, Registry, Spec};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-/// How long a scrape waits for a busy hub; then the federation's own metrics are absent from it.
-const HUB_TIMEOUT: Duration = Duration::from_secs(2);
-
-const fn counter(name: &'static str, help: &'static str, labels: &'static [&'static str]) -> Spec {
-    Spec { name, help, kind: Kind::Counter, labels }
-}
-
-const fn gauge(name: &'static str, help: &'static str, labels: &'static [&'static str]) -> Spec {
-    Spec { name, help, kind: Kind::Gauge, labels }
-}
+use crate::names::NodeId;
+use crate::tally::Wire;
+use model::ids::SiteId;
+use model::node::PathState;
+use runtime::metrics::{AddError, Reading, Registry, Spec};
+use std::collections::BTreeMap;
+use std::time::Instant;
 
 /// Values of the label `state` of a peer.
 const STATES: &[&str] = &["pending", "connected", "degraded", "unreachable", "expired", "removed"];
+/// Labels of what goes over sessions with peers.
+const EXCHANGED: &[&str] = &["direction", "kind"];
 
-static SPECS: [Spec; 12] = [
-    gauge("meshfed_peer_state", "1 for the state a linked site is in.", &["peer", "state"]),
-    gauge("meshfed_catalog_revision", "Revision of a peer's catalog that is applied.", &["peer"]),
-    gauge("meshfed_catalog_age_seconds", "Since a peer's catalog was last confirmed.", &["peer"]),
-    gauge("meshfed_own_catalog_revision", "Revision of the own catalog.", &[]),
-    gauge("meshfed_services", "Services that are known, own and taken from peers.", &[]),
-    gauge("meshfed_store_bytes", "Size of the store's file.", &[]),
-    gauge("meshfed_nodes_connected", "Gateways and agents with a config stream.", &["kind"]),
-    gauge(
-        "meshfed_certificate_expiry_timestamp_seconds",
-        "When the first of the federation's certificate and its CA runs out, in Unix time.",
-        &[],
-    ),
-    counter("meshfed_digest_differences_total", "Digests of catalogs that differed; each is a bug.", &[]),
-    counter("meshfed_digest_repairs_total", "Differences of catalogs that were repaired.", &[]),
-    counter("meshfed_catalog_batches_total", "Batches of catalog changes, by direction.", &["direction"]),
-    counter("meshfed_peer_messages_refused_total", "Messages of peers that were refused.", &[]),
+static STATE: Spec =
+    Spec::gauge("meshfed_peer_state", "1 for the state that a linked site is in.", &["peer", "state"]);
+static PATHS: Spec =
+    Spec::gauge("meshfed_peer_paths_live", "Paths to a linked site that answer, of all gateways.", &["peer"]);
+static REVISION: Spec = Spec::gauge(
+    "meshfed_catalog_revision",
+    "Revision of a peer's catalog that is applied; absent while nothing is held of it.",
+    &["peer"],
+);
+static AGE: Spec = Spec::gauge(
+    "meshfed_catalog_age_seconds",
+    "Since a peer was last heard, or since the process started; absent while nothing is held of it.",
+    &["peer"],
+);
+static ENTRIES: Spec =
+    Spec::gauge("meshfed_catalog_entries", "Entries that are held of a peer's catalog.", &["peer"]);
+static OWN_REVISION: Spec = Spec::gauge("meshfed_own_catalog_revision", "Revision of the own catalog.", &[]);
+static OWN_ENTRIES: Spec = Spec::gauge("meshfed_own_catalog_entries", "Entries of the own catalog.", &[]);
+static SERVICES: Spec =
+    Spec::gauge("meshfed_services", "Services that are known, own and taken from peers.", &[]);
+static NODES: Spec =
+    Spec::gauge("meshfed_nodes_connected", "Gateways and agents with a config stream.", &["kind"]);
+static EXPIRY: Spec = Spec::gauge(
+    "meshfed_certificate_expiry_timestamp_seconds",
+    "When a certificate runs out, in Unix time; of gateways and agents the first one that does.",
+    &["of"],
+);
+static DIFFERENCES: Spec = Spec::counter(
+    "meshfed_digest_differences_total",
+    "Digests of catalogs that differed; each is a bug.",
+    &[],
+);
+static REPAIRS: Spec =
+    Spec::counter("meshfed_digest_repairs_total", "Differences of catalogs that were repaired.", &[]);
+static BATCHES: Spec = Spec::counter(
+    "meshfed_catalog_batches_total",
+    "Batches of catalog changes that were made for peers, or taken from them.",
+    &["direction"],
+);
+static REFUSED: Spec =
+    Spec::counter("meshfed_peer_messages_refused_total", "Messages of peers that were refused.", &[]);
+static STORE: Spec = Spec::gauge("meshfed_store_bytes", "Size of the store.", &[]);
+static STORE_OK: Spec = Spec::gauge("meshfed_store_writable", "1 while changes can be stored.", &[]);
+static WAITING: Spec = Spec::gauge(
+    "meshfed_queue_length",
+    "What waits: inputs of the hub, records to be stored, messages to peers, batches without an answer, changes of \
+     entries, events of the core.",
+    &["queue"],
+);
+
+/// What the hub leaves.
+static OF_HUB: &[&Spec] = &[
+    &STATE,
+    &PATHS,
+    &REVISION,
+    &AGE,
+    &ENTRIES,
+    &OWN_REVISION,
+    &OWN_ENTRIES,
+    &SERVICES,
+    &NODES,
+    &EXPIRY,
+    &DIFFERENCES,
+    &REPAIRS,
+    &BATCHES,
+    &REFUSED,
+    &STORE,
+    &STORE_OK,
+    &WAITING,
 ];
 
+static HUB_AGE: Spec = Spec::gauge(
+    "meshfed_hub_age_seconds",
+    "How old the values are that come from the hub; more than a few seconds: it waits for the disk, or is stuck.",
+    &[],
+);
+static MESSAGES: Spec = Spec::counter(
+    "meshfed_exchange_messages_total",
+    "Messages between this federation and those of peers.",
+    EXCHANGED,
+);
+static BYTES: Spec = Spec::counter(
+    "meshfed_exchange_bytes_total",
+    "Bytes of these messages, before compression and encryption.",
+    EXCHANGED,
+);
+static TOLD: Spec =
+    Spec::counter("meshfed_config_messages_total", "Messages to gateways and agents.", &["kind"]);
+static TOLD_BYTES: Spec = Spec::counter(
+    "meshfed_config_bytes_total",
+    "Bytes of these messages, before compression and encryption.",
+    &["kind"],
+);
+static ACKNOWLEDGED: Spec = Spec::histogram(
+    "meshfed_catalog_acknowledged_seconds",
+    "From a change of the own catalog that was sent until the peer had applied and stored it, by the own clock.",
+);
+static COMMITS: Spec = Spec::histogram("meshfed_store_commit_seconds", "How long commits of the store took.");
+static COMMITS_FAILED: Spec =
+    Spec::counter("meshfed_store_commits_failed_total", "Commits of the store that failed.", &[]);
+static EVENTS: Spec =
+    Spec::counter("meshfed_events_total", "Events that were noted; see `meshfed events`.", &[]);
+
+/// What is read at the scrape.
+static READ: &[&Spec] =
+    &[&HUB_AGE, &MESSAGES, &BYTES, &TOLD, &TOLD_BYTES, &ACKNOWLEDGED, &COMMITS, &COMMITS_FAILED, &EVENTS];
+
+/// What a federation has.
+pub fn specs() -> impl Iterator<Item = &'static Spec> {
+    OF_HUB.iter().chain(READ).copied()
+}
+
 impl Hub {
-    fn read_metrics(&self) -> Reading {
-        let [state, revision, age, own, services, store, nodes, expiry, differed, repaired, batches, refused] =
-            &SPECS;
-        let (mut reading, status, counters) = (Reading::default(), self.status(), self.replicator.counters());
-        for peer in &status.peers {
-            reading.set_state(state, &[&peer.site], STATES, &peer.state);
-            reading.set(revision, &[&peer.site], peer.catalog.revision as f64);
-            reading.set(age, &[&peer.site], peer.catalog.age_s as f64);
+    /// Leaves what can be said without counting endpoints: some numbers for each peer and node.
+    pub(super) fn leave_metrics(&self, now: Instant, now_ms: u64) {
+        let mut reading = Reading::default();
+        self.read_peers(&mut reading, now);
+        self.read_nodes(&mut reading, now_ms);
+        let counters = self.replicator.counters();
+        reading.set(&OWN_REVISION, &[], self.replicator.own_version().revision.0 as f64);
+        reading.set(&OWN_ENTRIES, &[], self.replicator.own_len() as f64);
+        reading.set(&SERVICES, &[], self.imports.iter().count() as f64);
+        reading.set(&DIFFERENCES, &[], counters.digests_differed as f64);
+        reading.set(&REPAIRS, &[], counters.digests_repaired as f64);
+        reading.set(&BATCHES, &["received"], counters.batches_applied as f64);
+        reading.set(&BATCHES, &["sent"], counters.batches_made as f64);
+        reading.set(&REFUSED, &[], counters.messages_refused as f64);
+        reading.set(&STORE, &[], self.store.bytes() as f64);
+        reading.set(&STORE_OK, &[], if self.store_problem.is_none() { 1.0 } else { 0.0 });
+        let backlog = self.replicator.backlog();
+        let inputs = self.myself.upgrade().map_or(0, |inputs| inputs.max_capacity() - inputs.capacity());
+        for (queue, length) in [
+            ("inputs", inputs),
+            ("records", backlog.records),
+            ("peer_messages", backlog.messages),
+            ("unacknowledged", backlog.in_flight),
+            ("changes", backlog.changes),
+            ("events", backlog.events),
+        ] {
+            reading.set(&WAITING, &[queue], length as f64);
         }
-        reading.set(own, &[], status.site.revision as f64);
-        reading.set(services, &[], f64::from(status.site.services));
-        reading.set(store, &[], status.site.store.bytes as f64);
-        for kind in ["gateway", "agent"] {
-            let connected = status.nodes.iter().filter(|node| node.kind == kind && node.connected).count();
-            reading.set(nodes, &[kind], connected as f64);
+        self.tally.leave(reading);
+    }
+
+    fn read_peers(&self, reading: &mut Reading, now: Instant) {
+        let mut live: BTreeMap<&SiteId, u32> = BTreeMap::new();
+        let gateways = self.nodes.iter().filter(|(id, _)| matches!(id, NodeId::Gateway(_)));
+        for path in gateways.flat_map(|(_, node)| &node.paths).filter(|path| path.state == PathState::Live) {
+            *live.entry(&path.site).or_default() += 1;
         }
-        reading.set(expiry, &[], status.site.certificates.expires_at_ms as f64 / 1_000.0);
-        reading.set(differed, &[], counters.digests_differed as f64);
-        reading.set(repaired, &[], counters.digests_repaired as f64);
-        reading.set(batches, &["received"], counters.batches_applied as f64);
-        reading.set(batches, &["sent"], counters.batches_made as f64);
-        reading.set(refused, &[], counters.messages_refused as f64);
-        reading
+        for (site, link) in &self.links {
+            let labels = [site.as_str()];
+            reading.set_state(&STATE, &labels, STATES, &self.link_state(site, link));
+            reading.set(&PATHS, &labels, f64::from(live.get(site).copied().unwrap_or(0)));
+            let Some(status) = self.replicator.peer(site) else { continue };
+            let Some(held) = status.held else { continue };
+            let age = now.saturating_duration_since(status.heard_at.unwrap_or(self.started));
+            reading.set(&REVISION, &labels, held.revision.0 as f64);
+            reading.set(&AGE, &labels, age.as_secs_f64());
+            reading.set(&ENTRIES, &labels, status.entries as f64);
+        }
+    }
+
+    fn read_nodes(&self, reading: &mut Reading, now_ms: u64) {
+        let of_kind = |gateways: bool| {
+            self.nodes.iter().filter(move |(id, _)| matches!(id, NodeId::Gateway(_)) == gateways)
+        };
+        let seconds = |ms: u64| ms as f64 / 1_000.0;
+        for (gateways, kind, of) in [(true, "gateway", "gateways"), (false, "agent", "agents")] {
+            let connected = of_kind(gateways).filter(|(_, node)| node.live.is_some()).count();
+            reading.set(&NODES, &[kind], connected as f64);
+            // Those that ran out long ago belong to nodes that are gone for good; `status` has them.
+            let ends = of_kind(gateways)
+                .filter(|(_, node)| node.live.is_some() || node.doc.certificate_until_ms > now_ms)
+                .map(|(_, node)| node.doc.certificate_until_ms)
+                .filter(|ends| *ends > 0);
+            if let Some(first) = ends.min() {
+                reading.set(&EXPIRY, &[of], seconds(first));
+            }
+        }
+        reading.set(&EXPIRY, &["federation"], seconds(self.pki.credentials.current().not_after_ms()));
+        reading.set(&EXPIRY, &["ca"], seconds(self.pki.ca_not_after_ms()));
     }
 }
 
-/// The metrics of the federation and of its process.
+/// Adds the metrics of a federation.
 ///
 /// # Errors
-/// A name is not good, which a test checks.
-pub(crate) fn metrics(hub: HubHandle) -> Result<Metrics, AddError> {
-    let registry = Registry::new("federation", env!("CARGO_PKG_VERSION"))?;
-    let latest = Arc::new(Mutex::new(None::<Reading>));
-    let held = latest.clone();
-    registry.add(&SPECS, move |reading| {
-        // Two scrapers at a time read the same values; neither takes them from the other.
-        if let Some(read) = &*held.lock().unwrap_or_else(PoisonError::into_inner) {
-            reading.clone_from(read);
+/// They were added before.
+pub(crate) fn add(registry: &Registry, hub: &HubHandle) -> Result<(), AddError> {
+    let tally = hub.tally.clone();
+    registry.add(OF_HUB, move |reading| {
+        if let Some((left, _)) = tally.left() {
+            reading.clone_from(&left);
         }
     })?;
-    Ok(Arc::new(move || {
-        let (hub, latest, registry) = (hub.clone(), latest.clone(), registry.clone());
-        Box::pin(async move {
-            let asked = tokio::time::timeout(HUB_TIMEOUT, hub.ask(|hub| hub.read_metrics())).await;
-            *latest.lock().unwrap_or_else(PoisonError::into_inner) = asked.ok().and_then(Result::ok);
-            registry.encode()
-        })
-    }))
+    let (tally, events) = (hub.tally.clone(), hub.events.watch());
+    registry.add(READ, move |reading| {
+        if let Some((_, age)) = tally.left() {
+            reading.set(&HUB_AGE, &[], age.as_secs_f64());
+        }
+        let mut wire = |direction, wire: &Wire| {
+            reading.set_counts(&MESSAGES, &[direction], &wire.messages);
+            reading.set_counts(&BYTES, &[direction], &wire.bytes);
+        };
+        wire("sent", &tally.sent);
+        wire("received", &tally.received);
+        reading.set_counts(&TOLD, &[], &tally.told_nodes.messages);
+        reading.set_counts(&TOLD_BYTES, &[], &tally.told_nodes.bytes);
+        reading.set_durations(&ACKNOWLEDGED, &tally.acknowledged);
+        reading.set_durations(&COMMITS, &tally.commits);
+        reading.set(&COMMITS_FAILED, &[], tally.commits_failed.get() as f64);
+        reading.set(&EVENTS, &[], *events.borrow() as f64);
+    })
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn names_follow_the_conventions() {
-        assert_eq!(runtime::metrics::lint(&super::SPECS), Vec::<String>::new());
+        let specs: Vec<_> = super::specs().collect();
+        assert_eq!(runtime::metrics::lint(&specs), Vec::<String>::new());
     }
 }

@@ -65,6 +65,8 @@ pub(super) struct Live {
     pub source: Option<Session>,
     /// A refusal was noted: one event for each stream is enough, since agents say everything again and again.
     pub refusal_noted: bool,
+    /// It has reported its paths over this stream.
+    pub reported: bool,
 }
 
 impl Node {
@@ -112,6 +114,7 @@ impl Hub {
             doc.joined_at_ms = clock::unix_ms();
         }
         doc.tunnel_address = hello.tunnel_address.or(doc.tunnel_address);
+        doc.left = false;
         doc.locality = hello.locality.map(Text);
         let came_back = node.live.is_none();
         // An agent that the store does not know is not made known by connecting: its scope is in its token.
@@ -123,7 +126,7 @@ impl Hub {
                 self.batch.put(node_key(&id), &node.doc);
             }
         }
-        node.live = Some(Live { connection, to, source, refusal_noted: false });
+        node.live = Some(Live { connection, to, source, refusal_noted: false, reported: false });
         node.since = now;
         if came_back {
             self.events.note(id.to_string(), "is connected", "");
@@ -151,6 +154,15 @@ impl Hub {
     }
 
     pub(super) fn node_said(&mut self, id: &NodeId, connection: u64, message: NodeMessage, now: Instant) {
+        if let NodeMessage::Paths(paths) = &message
+            && self
+                .nodes
+                .get(id)
+                .and_then(|node| node.live.as_ref())
+                .is_some_and(|live| live.connection == connection)
+        {
+            self.note_paths(id, paths);
+        }
         let Some(node) = self.nodes.get_mut(id) else { return };
         let Some(live) = node.live.as_mut().filter(|live| live.connection == connection) else { return };
         match message {
@@ -191,10 +203,36 @@ impl Hub {
             NodeMessage::Streams { open } => node.streams = open,
             NodeMessage::Problems(problems) => node.problems = problems,
             NodeMessage::Event(event) => self.events.noted_by(&id.to_string(), &event.what, &event.why),
+            NodeMessage::Leaving => self.node_leaves(id, connection, now),
         }
     }
 
+    /// A gateway has drained and ends: nobody is told of it any more. Its stream ends, which tells it that it was heard.
+    fn node_leaves(&mut self, id: &NodeId, connection: u64, now: Instant) {
+        let is_told = |(other, node): &(&NodeId, &Node)| {
+            matches!(other, NodeId::Gateway(_)) && node.doc.tunnel_address.is_some() && !node.doc.left
+        };
+        // The last gateway stays: a site without any could not be reached again by peers that it cannot dial.
+        let is_last = !self.nodes.iter().filter(is_told).any(|(other, _)| other != id);
+        let Some(node) = self.nodes.get_mut(id).filter(|_| matches!(id, NodeId::Gateway(_))) else { return };
+        let why = if is_last {
+            "it has drained and ended; peers go on dialling it, since it is the last gateway of the site"
+        } else {
+            node.doc.left = true;
+            self.batch.put(node_key(id), &node.doc);
+            "it has drained and ended; peers and agents are no longer told of it"
+        };
+        node.paths.clear();
+        self.dirty_config = true;
+        self.end_stream(id, connection, now, why);
+    }
+
     pub(super) fn node_down(&mut self, id: &NodeId, connection: u64, now: Instant) {
+        let why = "its config stream ended; it goes on with the config that it has";
+        self.end_stream(id, connection, now, why);
+    }
+
+    fn end_stream(&mut self, id: &NodeId, connection: u64, now: Instant, why: &str) {
         let Some(node) = self.nodes.get_mut(id) else { return };
         let Some(live) = node.live.take_if(|live| live.connection == connection) else { return };
         node.since = now;
@@ -206,11 +244,7 @@ impl Hub {
             self.carriers.gateway_left(name);
         }
         self.explains.retain(|_, (asked, _)| asked != id);
-        self.events.note(
-            id.to_string(),
-            "has left",
-            "its config stream ended; it goes on with the config that it has",
-        );
+        self.events.note(id.to_string(), "has left", why);
     }
 
     fn explained(&mut self, id: &NodeId, question: u64, explanation: Explanation) {
@@ -299,6 +333,7 @@ impl Hub {
             }
             let away = now.saturating_duration_since(node.since);
             if away > PATHS_GRACE && !node.paths.is_empty() {
+                Self::note_paths_lost(&self.events, id, node);
                 node.paths.clear();
             }
             if away > GATEWAY_GONE && matches!(id, NodeId::Gateway(_)) {
@@ -307,26 +342,26 @@ impl Hub {
         }
         self.refresh_paths(now);
         // The last gateway stays: a site without any could not be reached again by peers that it cannot dial.
-        let gateways = self.nodes.keys().filter(|id| matches!(id, NodeId::Gateway(_))).count();
-        for id in gone.into_iter().take(gateways.saturating_sub(1)) {
+        let is_told = |(id, node): &(&NodeId, &Node)| matches!(id, NodeId::Gateway(_)) && !node.doc.left;
+        let mut told = self.nodes.iter().filter(is_told).count();
+        for id in gone {
+            let left = self.nodes.get(&id).is_some_and(|node| node.doc.left);
+            if !left && told <= 1 {
+                continue;
+            }
             self.nodes.remove(&id);
             self.batch.delete(node_key(&id));
-            self.dirty_config = true;
-            self.events.note(id.to_string(), "is no longer told to peers", "it was away for 15 min");
+            if !left {
+                told -= 1;
+                self.dirty_config = true;
+                self.events.note(id.to_string(), "is no longer told to peers", "it was away for 15 min");
+            }
         }
     }
 
     /// The config of the site and its peers, and what the site says of itself, as they stand.
     pub(super) fn refresh_site_config(&mut self, now: Instant) {
-        let mut gateways: Vec<GatewayAddress> = self
-            .nodes
-            .iter()
-            .filter_map(|(id, node)| {
-                let NodeId::Gateway(name) = id else { return None };
-                Some(GatewayAddress { name: name.clone(), address: node.doc.tunnel_address? })
-            })
-            .collect();
-        gateways.sort();
+        let gateways = told_gateways(self.nodes.iter().map(|(id, node)| (id, &node.doc)));
         if self.site.gateways != gateways {
             self.site.gateways = gateways;
             let value = OwnValue::Site(self.site.clone());
@@ -376,6 +411,19 @@ impl Hub {
     pub(super) fn is_draining(&self, id: &NodeId) -> bool {
         self.drains.iter().any(|drain: &Drain| drain.covers_node(id))
     }
+}
+
+/// Gateways that peers and agents are told to dial.
+pub(super) fn told_gateways<'a>(
+    nodes: impl Iterator<Item = (&'a NodeId, &'a NodeDoc)>,
+) -> Vec<GatewayAddress> {
+    let told = nodes.filter(|(_, doc)| !doc.left).filter_map(|(id, doc)| match id {
+        NodeId::Gateway(name) => Some(GatewayAddress { name: name.clone(), address: doc.tunnel_address? }),
+        NodeId::Agent(_) => None,
+    });
+    let mut gateways: Vec<GatewayAddress> = told.collect();
+    gateways.sort();
+    gateways
 }
 
 /// Key of the document of a node.

@@ -14,8 +14,14 @@ use tracing::debug;
 impl Hub {
     pub(super) fn on_replica_event(&mut self, event: Event) {
         match event {
-            Event::Applied { site, key } => self.apply_entry(&site, &key),
-            Event::Withdrawn { site, key, cause: _ } => self.apply_entry(&site, &key),
+            Event::Applied { site, key } => {
+                self.touch(&site, &key, None);
+                self.apply_entry(&site, &key);
+            }
+            Event::Withdrawn { site, key, cause } => {
+                self.touch(&site, &key, Some(cause));
+                self.apply_entry(&site, &key);
+            }
             Event::PeerChanged { site, from, to, reason } => {
                 self.dirty_config = true;
                 self.imports.set_expired(&site, to == PeerState::Expired);

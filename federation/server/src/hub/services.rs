@@ -11,7 +11,7 @@ use model::catalog::EntryKey;
 use model::config::WorkloadSpec;
 use model::endpoint::Health;
 use model::ids::SiteId;
-use model::node::{PathReport, PathState};
+use model::node::PathReport;
 use model::routing::PeerView;
 use model::service::ServiceName;
 use std::collections::BTreeMap;
@@ -168,7 +168,7 @@ impl Hub {
             trust_domain: info.trust_domain.to_string(),
             state: self.link_state(site, link),
             since_at_ms: link.linked_at_ms,
-            paths_live: count(paths.iter().filter(|path| path.state == PathState::Live).count()),
+            paths_live: count(paths.iter().filter(|path| super::status::answers(path)).count()),
             paths_total: count(paths.len()),
             rtt_ms: self.peer_view(site).rtt.map(api::rest::ms),
             synced: self.replicator.peer(site).is_some_and(|peer| peer.complete_once),

@@ -24,8 +24,11 @@ const COURTESY: Duration = Duration::from_secs(2);
 /// An open session.
 #[derive(Debug)]
 pub(super) struct SessionEntry {
+    pub site: SiteId,
     pub to: mpsc::Sender<PeerMessage>,
     pub stop: CancellationToken,
+    /// Something was said over it already, so that it may be kept alive.
+    pub greeted: bool,
 }
 
 /// Attempts to reach the federation of one peer.
@@ -60,6 +63,7 @@ impl Hub {
 
     pub(super) fn session_down(&mut self, site: &SiteId, session: SessionId, now: Instant) {
         self.sessions.remove(&session);
+        self.partings.remove(&session);
         self.replicator.handle_session_down(site, session, now);
         if let Some(dial) = self.dials.get_mut(site) {
             dial.next_at = dial.next_at.max(now + BACKOFF.0);
@@ -75,9 +79,9 @@ impl Hub {
 
     pub(super) fn transmit(&mut self) {
         while let Some((site, session, message)) = self.replicator.poll_transmit() {
-            let Some(entry) = self.sessions.get(&session) else { continue };
+            let Some(entry) = self.sessions.get_mut(&session) else { continue };
             match entry.to.try_send(message) {
-                Ok(()) => {}
+                Ok(()) => entry.greeted = true,
                 Err(mpsc::error::TrySendError::Closed(_)) => debug!(%site, %session, "the session is ending"),
                 Err(mpsc::error::TrySendError::Full(_)) => {
                     warn!(%site, %session, "the peer does not read; the session is cut");
@@ -104,6 +108,7 @@ impl Hub {
             events: self.events.clone(),
             carriers: self.carriers.clone(),
             pki: self.pki.clone(),
+            tally: self.tally.clone(),
         })
     }
 

@@ -1,7 +1,7 @@
 //! From the files and the store to a running hub.
 
 use super::drain::Drain;
-use super::nodes::Node;
+use super::nodes::{Node, told_gateways};
 use super::resources::Resources;
 use super::{Hub, HubHandle, INPUTS_MAX, Input};
 use crate::book::Book;
@@ -17,7 +17,7 @@ use crate::vip_file::{self, VipFileError};
 use federation_core::Replicator;
 use federation_core::imports::{FirstSeen, Imports};
 use federation_core::settings::Settings;
-use model::catalog::{GatewayAddress, OwnKey, OwnValue, SiteInfo};
+use model::catalog::{OwnKey, OwnValue, SiteInfo};
 use model::config::VipRange;
 use model::ids::{Incarnation, SiteId, SiteUid};
 use model::service::ServiceName;
@@ -70,7 +70,7 @@ pub struct HubParts {
     /// Its certificate authority.
     pub pki: Pki,
     /// The open store.
-    pub store: Store,
+    pub store: Box<dyn Store>,
     /// File of the virtual IPs.
     pub vip_path: PathBuf,
 }
@@ -147,7 +147,7 @@ impl Hub {
         parts: HubParts,
         runtime: tokio::runtime::Handle,
     ) -> Result<(Self, HubHandle, mpsc::Receiver<Input>), StartError> {
-        let HubParts { options, uid, vip_range, pki, store, vip_path } = parts;
+        let HubParts { options, uid, vip_range, pki, mut store, vip_path } = parts;
         let now = Instant::now();
         let Loaded { records, documents } = store.load()?;
         let documents = Documents::read(documents)?;
@@ -158,7 +158,7 @@ impl Hub {
             trust_domain: settings.trust_domain,
             locality: settings.locality,
             clusterset: settings.clusterset,
-            gateways: gateways(&documents.nodes),
+            gateways: told_gateways(documents.nodes.iter()),
         };
         let (restored, owners_lost) = restored(&records.own, &documents.owners);
         let sources = sources(&options.connectors, &documents.nodes);
@@ -187,6 +187,7 @@ impl Hub {
             events: events.clone(),
             carriers: carriers.clone(),
             pki: pki.clone(),
+            tally: Arc::default(),
         };
         let mut hub = Self {
             site,
@@ -194,6 +195,7 @@ impl Hub {
             default_access: settings.default_access,
             pki,
             events,
+            tally: handle.tally.clone(),
             carriers,
             runtime,
             myself: sender.downgrade(),
@@ -210,14 +212,17 @@ impl Hub {
             dirty_config: true,
             settling: false,
             conditions_noted: BTreeSet::new(),
+            told: Default::default(),
             resources: documents.resources,
             links: documents.links,
             invites: documents.invites,
             tokens: documents.tokens,
             nodes: documents.nodes.into_iter().map(|(id, doc)| (id, Node::new(doc, now))).collect(),
             drains: documents.drains,
+            troubles: BTreeMap::new(),
             sessions: BTreeMap::new(),
             closing: Vec::new(),
+            partings: BTreeMap::new(),
             dials: BTreeMap::new(),
             next_session: 0,
             explains: BTreeMap::new(),
@@ -228,6 +233,7 @@ impl Hub {
             batch: WriteBatch::default(),
             store_problem: None,
             store_retry_at: None,
+            kept_alive_at: now,
             vip_path,
             tick_at: now,
         };
@@ -280,20 +286,6 @@ impl Hub {
             self.refresh_workload(&service, &id);
         }
     }
-}
-
-fn gateways(nodes: &BTreeMap<NodeId, NodeDoc>) -> Vec<GatewayAddress> {
-    let mut gateways: Vec<GatewayAddress> = nodes
-        .iter()
-        .filter_map(|(id, doc)| match id {
-            NodeId::Gateway(name) => {
-                Some(GatewayAddress { name: name.clone(), address: doc.tunnel_address? })
-            }
-            NodeId::Agent(_) => None,
-        })
-        .collect();
-    gateways.sort();
-    gateways
 }
 
 fn sources(

@@ -8,9 +8,10 @@ use api::rest::site::{CertificatesView, GatewayView, SiteView, StoreView};
 use api::rest::status::{CatalogStatus, Finding, NodeStatus, PathStatus, PeerStatus, StatusView};
 use model::endpoint::Health;
 use model::ids::SiteId;
-use model::node::{NodeKind, PathState};
+use model::node::{NodeKind, PathReport, PathState};
 use model::routing::PeerState;
 use runtime::clock;
+use std::collections::BTreeSet;
 use std::time::Instant;
 use sync_core::source::SourceState;
 
@@ -56,7 +57,7 @@ impl Hub {
             endpoints,
             healthy,
             links: count(self.links.len()),
-            store: StoreView { kind: "redb".to_owned(), bytes: self.store.bytes() },
+            store: StoreView { kind: self.store.kind().to_owned(), bytes: self.store.bytes() },
             certificates: CertificatesView {
                 ok: problem.is_empty(),
                 next_renewal_s: credentials.renew_at_ms().saturating_sub(now_ms) / 1_000,
@@ -82,6 +83,7 @@ impl Hub {
         let nodes: Vec<NodeStatus> = self.nodes.keys().filter_map(|id| self.node_status(id, now)).collect();
         let mut findings = Vec::new();
         self.find_site(&site, &mut findings);
+        self.find_troubles(&mut findings);
         peers.iter().for_each(|peer| find_peer(peer, &mut findings));
         self.find_nodes(&mut findings);
         self.find_services(&mut findings);
@@ -98,7 +100,7 @@ impl Hub {
         let now_ms = clock::unix_ms();
         let paths: Vec<PathStatus> =
             self.paths_to(site).map(|(node, path)| PathStatus::of(node.name(), path)).collect();
-        let live = || self.paths_to(site).map(|(_, path)| path).filter(|path| path.state == PathState::Live);
+        let live = || self.paths_to(site).map(|(_, path)| path).filter(|path| answers(path));
         let mut view = PeerStatus {
             site: site.to_string(),
             state: self.link_state(site, link),
@@ -108,7 +110,7 @@ impl Hub {
             loss_pct: live().map(|path| path.loss_permille).max().map(|loss| f64::from(loss) / 10.0),
             offers: count(self.offers_to(site).len()),
             takes: count(self.takes_from(site).len()),
-            streams: self.paths_to(site).map(|(_, path)| path.streams).fold(0, u32::saturating_add),
+            streams: self.streams_with(site),
             since_at_ms: link.linked_at_ms,
             paths,
             ..PeerStatus::default()
@@ -130,7 +132,7 @@ impl Hub {
             age_s: status.heard_at.map_or(self.uptime_s(now), |at| ago(at).as_secs()),
             live: status.session.is_some(),
             complete: status.complete_once,
-            repairs: self.replicator.counters().digests_repaired,
+            repairs: status.repaired,
         };
         if status.state != PeerState::Connected {
             view.note = status.reason;
@@ -146,7 +148,37 @@ impl Hub {
                 None => "its federation does not answer; traffic goes on with what is known".to_owned(),
             };
         }
+        if let Some(drains) = self.drains_at(site) {
+            let between = if view.note.is_empty() { "" } else { "; " };
+            view.note.push_str(&format!("{between}{drains}"));
+        }
         view
+    }
+
+    /// Open streams of callers with a peer, both directions. A session of this federation is a stream too, and nobody's
+    /// traffic.
+    fn streams_with(&self, site: &SiteId) -> u32 {
+        let all = self.paths_to(site).map(|(_, path)| path.streams).fold(0, u32::saturating_add);
+        all.saturating_sub(count(self.sessions.values().filter(|session| session.site == *site).count()))
+    }
+
+    /// Which gateways of a peer drain, in words, and what that means for new streams.
+    fn drains_at(&self, site: &SiteId) -> Option<String> {
+        let of = |state: PathState| -> BTreeSet<String> {
+            let paths = self.paths_to(site).filter(move |(_, path)| path.state == state);
+            paths.map(|(_, path)| path.gateway.to_string()).collect()
+        };
+        let draining: Vec<String> = of(PathState::Draining).into_iter().collect();
+        let (gateways, verb) = match draining.as_slice() {
+            [] => return None,
+            [one] => (format!("its gateway {one}"), "drains"),
+            many => (format!("its gateways {}", many.join(", ")), "drain"),
+        };
+        Some(if of(PathState::Live).is_empty() {
+            format!("{gateways} {verb} and no other one answers: it takes no new streams")
+        } else {
+            format!("{gateways} {verb}: new streams take the others")
+        })
     }
 
     fn node_status(&self, id: &NodeId, now: Instant) -> Option<NodeStatus> {
@@ -160,8 +192,10 @@ impl Hub {
             NodeId::Gateway(_) => 0,
         };
         let mut problems = Vec::new();
-        if node.live.is_none() {
-            problems.push("it has no config stream to the federation".to_owned());
+        match (&node.live, node.doc.left) {
+            (Some(_), _) => {}
+            (None, true) => problems.push("it has left in good order".to_owned()),
+            (None, false) => problems.push("it has no config stream to the federation".to_owned()),
         }
         problems.extend(
             node.paths
@@ -197,8 +231,8 @@ impl Hub {
                 "error",
                 "store",
                 "changes cannot be stored, and are held back".to_owned(),
-                problem.clone(),
-                "make room on the disk, or make it writable",
+                problem.why.clone(),
+                &problem.next,
             ));
         }
         if !site.certificates.ok {
@@ -273,7 +307,15 @@ impl Hub {
                 ));
                 continue;
             }
-            if node.live.is_none() && matches!(id, NodeId::Gateway(_)) {
+            if node.live.is_none() && node.doc.left {
+                findings.push(finding(
+                    "note",
+                    &id.to_string(),
+                    "has left in good order".to_owned(),
+                    "it was drained and ended, and nobody is told to dial it".to_owned(),
+                    "nothing, or start it again; it is forgotten after 15 min",
+                ));
+            } else if node.live.is_none() && matches!(id, NodeId::Gateway(_)) {
                 findings.push(finding(
                     "warning",
                     &id.to_string(),
@@ -324,11 +366,15 @@ impl Hub {
         for ((service, id), endpoint) in &self.heard_endpoints {
             if endpoint.health == Health::Unhealthy {
                 let next = format!("meshfed describe service {service}");
+                let why = match self.last_probe(service, id) {
+                    Some(seen) => format!("its check fails: {seen}"),
+                    None => "its check fails, or its agent is silent".to_owned(),
+                };
                 findings.push(finding(
                     "warning",
                     &format!("service {service}"),
                     format!("endpoint {id} is unhealthy"),
-                    "its check fails, or its agent is silent".to_owned(),
+                    why,
                     &next,
                 ));
             }
@@ -337,6 +383,11 @@ impl Hub {
             }
         }
     }
+}
+
+/// Whether the other end of a path answers; one that drains does, and takes nothing new.
+pub(super) fn answers(path: &PathReport) -> bool {
+    matches!(path.state, PathState::Live | PathState::Draining)
 }
 
 fn find_peer(peer: &PeerStatus, findings: &mut Vec<Finding>) {

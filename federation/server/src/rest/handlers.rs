@@ -18,7 +18,8 @@ use api::rest::workload::{WorkloadReply, WorkloadRequest};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderName, Method, StatusCode, Uri};
 use model::ids::{EndpointId, SiteId};
 use model::service::ServiceName;
 use serde::de::DeserializeOwned;
@@ -32,7 +33,7 @@ const EXPLAIN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A body in JSON; what is wrong with it is said in our own words.
 fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Refusal> {
-    serde_json::from_slice(bytes).map_err(|error| {
+    api::rest::read(bytes).map_err(|error| {
         let denied = Denied::invalid(
             "the request cannot be read",
             error.to_string(),
@@ -55,7 +56,7 @@ fn query<T: DeserializeOwned + Default>(query: Option<&str>) -> Result<T, Refusa
         let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
         fields.insert(name.to_owned(), value);
     }
-    serde_json::from_value(fields.into()).map_err(|error| {
+    serde_json::from_value(fields.into()).map_err(api::rest::Unreadable::from).map_err(|error| {
         Refusal(StatusCode::BAD_REQUEST, boxed("the query cannot be read", error.to_string(), ""))
     })
 }
@@ -114,7 +115,8 @@ pub(super) async fn unlink(
 ) -> Reply<UnlinkReply> {
     let site: SiteId = parse(&site)?;
     let ChangeQuery { dry_run } = query(raw.as_deref())?;
-    Ok(Json(api.hub.demand(move |hub| hub.unlink(&site, dry_run)).await?))
+    let parting = api.hub.demand(move |hub| hub.unlink(&site, dry_run)).await?;
+    Ok(Json(parting.told().await))
 }
 
 pub(super) async fn token(State(api): State<Api>, bytes: Bytes) -> Reply<TokenReply> {
@@ -219,6 +221,18 @@ pub(super) async fn explain(State(api): State<Api>, bytes: Bytes) -> Reply<Expla
 pub(super) async fn drain(State(api): State<Api>, bytes: Bytes) -> Reply<DrainReply> {
     let request: DrainRequest = body(&bytes)?;
     Ok(Json(api.hub.demand(move |hub| hub.drain(&request)).await?))
+}
+
+pub(super) async fn backup(
+    State(api): State<Api>,
+) -> Result<([(HeaderName, &'static str); 1], Vec<u8>), Refusal> {
+    let taken = api.hub.demand(|hub| hub.backup()).await?;
+    let failed = |why: String| Denied::unavailable("no backup was made", why, "run this again");
+    // Not on the hub's thread, nor on one that serves others: it is as long as the store.
+    let copied = tokio::task::spawn_blocking(move || taken.bytes()).await;
+    let bytes = copied.map_err(|error| failed(error.to_string()))?;
+    let bytes = bytes.map_err(|error| failed(runtime::telemetry::chain(&error).to_string()))?;
+    Ok(([(CONTENT_TYPE, "application/octet-stream")], bytes))
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ const ADDRESSES_MAX: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 pub(super) async fn reach(State(api): State<Api>, bytes: Bytes) -> Reply<ReachReply> {
-    let request: ReachRequest = serde_json::from_slice(&bytes)
+    let request: ReachRequest = api::rest::read(&bytes)
         .map_err(|error| Denied::invalid("the request cannot be read", error.to_string(), ""))?;
     if request.addresses.is_empty() || request.addresses.len() > ADDRESSES_MAX {
         return Err(Denied::invalid(format!("1 to {ADDRESSES_MAX} addresses can be probed"), "", "").into());

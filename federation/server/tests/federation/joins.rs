@@ -209,3 +209,28 @@ async fn an_agent_whose_lease_runs_survives_a_restart_of_the_federation() {
     assert_eq!(source(&mut node, 1, SourceChange::Init).await, None);
     assert_eq!(source(&mut node, 2, SourceChange::InitApply(cart)).await, None);
 }
+
+#[tokio::test]
+async fn nodes_take_their_virtual_ips_from_the_block_of_the_site_and_share_when_it_is_full() {
+    let mut settings = crate::support::settings("east");
+    // The last of its block, so that the nodes' ranges lie before it and not in the block of the next site.
+    settings.vip_range = Some(model::config::VipRange { base: [127, 79, 0, 0].into() });
+    let site = Site::start_with(settings, &Roads::default()).await;
+    let mut given = Vec::new();
+    for at in 1..=8 {
+        let name = format!("gw-{at}");
+        let of = token(&site, "gateway", &name).await;
+        let reply = join(&site, &of, &name, &NodeKey::generate().expect("a key")).await.expect("joins");
+        given.push(reply.vip_range.expect("a range").base.octets()[1]);
+    }
+    assert_eq!(given, [72, 73, 74, 75, 76, 77, 78, 72]);
+    let events: api::rest::event::EventList = site.get("/v1/events").await;
+    let told: Vec<_> = events.events.iter().filter(|event| event.what.contains("virtual IPs")).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].subject, "gateway gw-8");
+    assert!(told[0].what.contains("127.72.0.0/16, as gateway gw-1 does"), "{told:?}");
+    // Joining again does not move a node.
+    let of = token(&site, "gateway", "gw-3").await;
+    let again = join(&site, &of, "gw-3", &NodeKey::generate().expect("a key")).await.expect("joins");
+    assert_eq!(again.vip_range.expect("a range").base.octets()[1], 74);
+}

@@ -7,19 +7,19 @@ use api::rest::link::{InviteReply, LinkList, LinkView, UnlinkReply};
 use api::rest::service::ServiceView;
 use hyper::Method;
 use model::config::{ConfigKey, ConfigValue};
-use model::node::SourceChange;
+use model::node::{NodeMessage, PathReport, PathState, SourceChange};
 use serde_json::json;
 
-async fn invite(site: &Site, request: serde_json::Value) -> String {
+pub async fn invite(site: &Site, request: serde_json::Value) -> String {
     site.ask::<InviteReply>(Method::POST, "/v1/invites", &request).await.expect("an invite").invite
 }
 
-async fn accept(site: &Site, invite: &str) -> Result<LinkView, String> {
+pub async fn accept(site: &Site, invite: &str) -> Result<LinkView, String> {
     let all = json!({"all": true});
     site.ask(Method::POST, "/v1/links", &json!({"invite": invite, "offer": all, "accept": all})).await
 }
 
-async fn linked(site: &Site, peer: &str, state: &str) -> LinkView {
+pub async fn linked(site: &Site, peer: &str, state: &str) -> LinkView {
     eventually(&format!("{} linked with {peer}", site.name), || async {
         let list: LinkList = site.get("/v1/links").await;
         list.links.into_iter().find(|link| link.site == peer && link.state == state && link.synced)
@@ -255,4 +255,81 @@ async fn a_partner_cannot_join_a_name_without_a_line() {
     let request = json!({"files": [{"name": "link.yaml", "text": line}]});
     east.ask::<api::rest::change::ApplyReply>(Method::POST, "/v1/apply", &request).await.expect("applies");
     import(&mut east_gateway, "payments/api", |import| import.groups.len() == 2).await;
+}
+
+#[tokio::test]
+async fn a_second_accept_does_not_change_what_a_link_opens() {
+    let roads = Roads::default();
+    let (east, west) = (Site::start("east", &roads).await, Site::start("west", &roads).await);
+    let _gateways = (east.gateway("gw-0", &["west"]).await, west.gateway("gw-0", &["east"]).await);
+    let all = json!({"all": true});
+    accept(&west, &invite(&east, json!({"offer": all, "accept": all})).await).await.expect("links");
+    linked(&west, "east", "connected").await;
+    let before = (linked(&west, "east", "connected").await, linked(&east, "west", "connected").await);
+    let scopes = |link: &LinkView| (link.offer.clone(), link.accept.clone());
+
+    // The accepter asks for something else.
+    let text = invite(&east, json!({"offer": all, "accept": all})).await;
+    let narrow = json!({"invite": text, "offer": {"services": ["shop/cart"]}, "accept": all});
+    let error = west.ask::<LinkView>(Method::POST, "/v1/links", &narrow).await.expect_err("another scope");
+    for says in [
+        "west and east are linked already, and this would change what the link opens",
+        "it now offers all and accepts all; this asks that it offers shop/cart and accepts all",
+        "meshfed apply -f FILE",
+        "meshfed unlink east",
+    ] {
+        assert!(error.contains(says), "{error}");
+    }
+    // The inviter meant something else.
+    let other = invite(&east, json!({"offer": {"namespaces": ["shop"]}, "accept": all})).await;
+    let error = accept(&west, &other).await.expect_err("another scope");
+    assert!(error.contains("east refused the link: east and west are linked already"), "{error}");
+    assert!(error.contains("this asks that it offers shop and accepts all"), "{error}");
+    let after = (linked(&west, "east", "connected").await, linked(&east, "west", "connected").await);
+    assert_eq!((scopes(&before.0), scopes(&before.1)), (scopes(&after.0), scopes(&after.1)));
+    // What is equal is no change.
+    accept(&west, &text).await.expect("the same again");
+}
+
+#[tokio::test]
+async fn status_says_that_a_gateway_of_the_peer_drains_and_counts_only_streams_of_callers() {
+    let roads = Roads::default();
+    let (east, west) = (Site::start("east", &roads).await, Site::start("west", &roads).await);
+    let (gateway, _other) = (east.gateway("gw-0", &["west"]).await, west.gateway("gw-0", &["east"]).await);
+    accept(&west, &invite(&east, json!({})).await).await.expect("links");
+    linked(&east, "west", "connected").await;
+    let path = |name: &str, state: PathState, streams: u32| PathReport {
+        gateway: name.parse().expect("valid"),
+        state,
+        streams,
+        ..crate::support::path("west")
+    };
+    // Idle: the one stream is that of the session between the federations.
+    for (paths, live, total, streams, note) in [
+        (vec![path("gw-0", PathState::Live, 1)], 1, 1, 0, ""),
+        (vec![path("gw-0", PathState::Live, 3), path("gw-1", PathState::Live, 2)], 2, 2, 4, ""),
+        (
+            vec![path("gw-0", PathState::Draining, 1)],
+            1,
+            1,
+            0,
+            "its gateway gw-0 drains and no other one answers: it takes no new streams",
+        ),
+        (
+            vec![path("gw-0", PathState::Live, 1), path("gw-1", PathState::Draining, 0)],
+            2,
+            2,
+            0,
+            "its gateway gw-1 drains: new streams take the others",
+        ),
+    ] {
+        gateway.say(NodeMessage::Paths(paths)).await;
+        let seen = eventually("the paths", || async {
+            let status: api::rest::status::StatusView = east.get("/v1/status").await;
+            let peer = status.peers.into_iter().next()?;
+            (peer.note == note && peer.streams == streams && peer.paths_total == total).then_some(peer)
+        })
+        .await;
+        assert_eq!((seen.state.as_str(), seen.paths_live), ("connected", live), "{seen:?}");
+    }
 }

@@ -243,3 +243,61 @@ async fn a_second_federation_on_one_directory_is_refused() {
     let error = federation_server::run(options, Default::default()).await.err().expect("refused");
     assert!(format!("{error:#}").contains("in use by process"), "{error:#}");
 }
+
+#[tokio::test]
+async fn what_is_wrong_with_a_source_is_a_finding_until_it_is_mended() {
+    let site = Site::start("east", &Roads::default()).await;
+    let _gateway = site.gateway("gw-0", &[]).await;
+    let mut sick = direct("shop/cart", "a");
+    sick.endpoint.health = Health::Unhealthy;
+    let _source = files(&site, vec![sick]).await;
+    let troubles = site.handle.troubles("files".parse().expect("valid"));
+    let mistake = api::Diagnostic::at("services.yaml", "a: 1\nprt: 2\n", (2, 1), 0)
+        .message("unknown field `prt`")
+        .help("did you mean `port`?");
+    let of = |why: &str| {
+        let key = ("shop/cart".parse().expect("valid"), "a".parse().expect("valid"));
+        [(key, why.to_owned())].into()
+    };
+    let trouble = federation_server::SourceTrouble {
+        file: Some(mistake),
+        has_good: true,
+        refused: of("another source has it"),
+        failing: of("connection refused"),
+    };
+    // A connector says everything again when something changes; that is no news.
+    for _ in 0..2 {
+        troubles.tell(trouble.clone()).await.expect("it runs");
+    }
+    let status: StatusView = site.get("/v1/status").await;
+    assert!(!status.healthy, "{:?}", status.findings);
+    let found = |what: &str| {
+        let found = status.findings.iter().find(|finding| finding.what == what);
+        found.unwrap_or_else(|| panic!("no `{what}` in {:?}", status.findings))
+    };
+    let file = found("services.yaml:2:1: unknown field `prt`");
+    assert_eq!((file.severity.as_str(), file.subject.as_str()), ("error", "connector files"));
+    assert!(file.why.contains("stays in force") && file.next.starts_with("did you mean `port`?"), "{file:?}");
+    assert_eq!(found("endpoint a of shop/cart is refused").why, "another source has it");
+    assert_eq!(found("endpoint a is unhealthy").why, "its check fails: connection refused");
+
+    troubles.tell(Default::default()).await.expect("it runs");
+    let status: StatusView = site.get("/v1/status").await;
+    assert!(status.healthy, "{:?}", status.findings);
+    let events: EventList = site.get("/v1/events").await;
+    let said: Vec<&str> = events
+        .events
+        .iter()
+        .filter(|event| event.subject == "connector files")
+        .map(|event| event.what.as_str())
+        .collect();
+    let expected = [
+        "has a mistake: services.yaml:2:1: unknown field `prt`",
+        "endpoint a of shop/cart is refused",
+        "is read again",
+    ];
+    assert_eq!(
+        said.iter().filter(|what| expected.contains(what)).collect::<Vec<_>>(),
+        expected.iter().collect::<Vec<_>>()
+    );
+}

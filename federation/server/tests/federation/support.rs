@@ -3,7 +3,9 @@
 use api::resource::site::{PortsSpec, SiteSettings};
 use api::rest::error::ErrorBody;
 use bytes::Bytes;
+use federation_server::run::run_on;
 use federation_server::site_dir::SiteDir;
+use federation_server::store::Store;
 use federation_server::{Handle, Options, run};
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request};
@@ -119,6 +121,30 @@ impl Site {
         Self::run(settings, folder, LiveCredentials::new(admin), trust, roads.clone(), temporary).await
     }
 
+    /// A site whose store is on a disk that the test spoils.
+    pub async fn start_on(name: &str, roads: &Roads, faults: &crate::storing::Faults) -> Self {
+        let site = Self::start(name, roads).await;
+        let faults = faults.clone();
+        let (name, folder, roads) = (site.name.clone(), site.folder.clone(), site.roads.clone());
+        site.shutdown.begin();
+        let Self { handle, admin, trust, _temporary, .. } = site;
+        handle.ended().await;
+        let shutdown = Shutdown::new();
+        let open = |dir: &SiteDir| {
+            Ok(Box::new(crate::storing::FaultyStore::open(&dir.store(), &faults)?) as Box<dyn Store>)
+        };
+        let handle = run_on(options(settings(&name), &folder), open, shutdown.clone()).await.expect("starts");
+        roads.lock().expect("fine").insert(format!("{name}.mesh"), handle.config_address);
+        Self { name, handle, folder, shutdown, admin, trust, roads, _temporary }
+    }
+
+    /// A site on a copy of the directory of another, with roads of its own.
+    pub async fn start_copy(of: &Self, folder: PathBuf, roads: &Roads) -> Self {
+        let temporary = of._temporary.clone();
+        Self::run(settings(&of.name), folder, of.admin.clone(), of.trust.clone(), roads.clone(), temporary)
+            .await
+    }
+
     async fn run(
         settings: SiteSettings,
         folder: PathBuf,
@@ -137,9 +163,15 @@ impl Site {
 
     /// Ends the federation and starts it again on the same directory.
     pub async fn restart(self) -> Self {
+        self.restart_after(|_| {}).await
+    }
+
+    /// As [`Site::restart`], with something done to the directory while nothing runs on it.
+    pub async fn restart_after(self, change: impl FnOnce(&Path)) -> Self {
         let Self { name, handle, folder, shutdown, admin, trust, roads, _temporary } = self;
         shutdown.begin();
         handle.ended().await;
+        change(&folder);
         Self::run(settings(&name), folder, admin, trust, roads, _temporary).await
     }
 
@@ -278,17 +310,7 @@ impl Node {
 
     /// Reports live paths to these sites.
     pub async fn report(&self, peers: &[&str]) {
-        let path = |peer: &&str| PathReport {
-            site: peer.parse().expect("valid"),
-            gateway: "gw-0".parse().expect("valid"),
-            address: "127.0.0.1:4430".parse().expect("valid"),
-            state: PathState::Live,
-            rtt: Some(Duration::from_millis(3)),
-            loss_permille: 0,
-            streams: 0,
-            problem: String::new(),
-        };
-        self.say(NodeMessage::Paths(peers.iter().map(path).collect())).await;
+        self.say(NodeMessage::Paths(peers.iter().map(|peer| path(peer)).collect())).await;
     }
 
     /// Waits until the config has what `find` looks for.
@@ -306,6 +328,21 @@ impl Node {
             }
         };
         tokio::time::timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("not in the config: {what}"))
+    }
+}
+
+/// A live path to the gateway of a site.
+pub fn path(peer: &str) -> PathReport {
+    PathReport {
+        site: peer.parse().expect("valid"),
+        gateway: "gw-0".parse().expect("valid"),
+        address: "127.0.0.1:4430".parse().expect("valid"),
+        state: PathState::Live,
+        rtt: Some(Duration::from_millis(3)),
+        loss_permille: 0,
+        streams: 0,
+        mtu: Some(1_452),
+        problem: String::new(),
     }
 }
 

@@ -96,6 +96,26 @@ async fn a_server_may_speak_and_end_first() {
 }
 
 #[tokio::test]
+async fn a_stream_is_counted_from_its_opening_to_its_end_and_how_that_was() {
+    let way = way().await;
+    let (west, east) = (way.pair._west.tunnel.clone(), way.pair.east.tunnel.clone());
+    let (here, there) = (west.counters(), east.counters());
+    assert_eq!((here.streams_opened, here.streams_taken, here.streams_open()), (1, 0, 1));
+    assert_eq!((there.streams_opened, there.streams_taken, there.streams_open()), (0, 1, 1));
+    assert_eq!((here.streams_accepted, there.streams_accepted), (0, 1));
+    assert!(here.streams_reset.values().all(|count| *count == 0), "{here:?}");
+    reset(way.client);
+    soon("west's end", way.west).await.expect("no panic");
+    soon("east's end", way.east).await.expect("no panic");
+    for tunnel in [west, east] {
+        let counters = tunnel.counters();
+        assert_eq!(counters.streams_open(), 0);
+        assert_eq!(counters.streams_reset[&StreamCode::TcpReset], 1);
+        assert_eq!(counters.streams_reset.values().sum::<u64>(), 1, "{counters:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_reset_of_the_client_resets_the_server() {
     let mut way = way().await;
     way.client.write_all(b"half a").await.expect("writes");

@@ -3,6 +3,7 @@
 mod closes;
 mod failover;
 mod handshake;
+mod hostile;
 mod limits;
 mod load;
 mod originate;
