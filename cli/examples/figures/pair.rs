@@ -154,7 +154,7 @@ fn service(server: SocketAddr) -> String {
     let (ip, port) = (server.ip(), server.port());
     format!(
         "apiVersion: meshfed.dev/v1alpha1\nkind: Service\nmetadata: {{ namespace: shop, name: raw }}\nspec:\n  ports:\n    \
-         - {{ port: {port}, protocol: tcp }}\n  endpoints:\n    - {{ address: {ip} }}\n  check: {{ kind: none }}\n"
+         - {{ port: {port}, protocol: tcp }}\n  endpoints:\n    - {{ address: {ip} }}\n  check: {{ type: none }}\n"
     )
 }
 
