@@ -98,12 +98,7 @@ pub fn enrol(bytes: &[u8]) {
     if !passes(bytes) {
         return;
     }
-    read::<pb::JoinRequest, JoinRequest>(bytes);
-    read::<pb::JoinReply, JoinReply>(bytes);
-    read::<pb::RedeemRequest, RedeemRequest>(bytes);
-    read::<pb::RedeemReply, RedeemReply>(bytes);
-    read::<pb::RenewRequest, RenewRequest>(bytes);
-    read::<pb::RenewReply, RenewReply>(bytes);
+    read_enrolment(bytes);
 }
 
 pub fn enrol_seeds() -> Vec<Vec<u8>> {

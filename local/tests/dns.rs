@@ -1,12 +1,13 @@
 //! The DNS server on loopback, with real sockets.
 
+mod callers;
+
+use callers::names;
 use hickory_server::proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_server::proto::rr::rdata::{A, TXT};
 use hickory_server::proto::rr::{Name, RData, Record, RecordType};
 use local::dns::{Dns, Forward};
 use local::names::NameTable;
-use model::routing::Import;
-use model::service::{AppProtocol, PortKey, ServiceKind, ServicePort};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,24 +20,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-fn names(complete: bool) -> Arc<NameTable> {
-    let cart = Import {
-        service: "shop/cart".parse().expect("valid"),
-        ports: vec![ServicePort {
-            key: PortKey::tcp(8080),
-            name: Some("http".parse().expect("valid")),
-            app: AppProtocol::Http,
-            retry_safe: false,
-        }],
-        kind: ServiceKind::ClusterSetIp,
-        vip: Some([127, 64, 0, 2].into()),
-        groups: Vec::new(),
-        failover: Default::default(),
-        access: Vec::new(),
-    };
-    Arc::new(NameTable::new("east".parse().expect("valid"), complete, [&cart]))
-}
 
 /// A DNS server that runs until it is dropped.
 struct Running {
@@ -55,7 +38,7 @@ async fn bound() -> Dns {
 }
 
 fn run(dns: Dns, forward: Forward) -> Running {
-    let (sender, receiver) = watch::channel(names(true));
+    let (sender, receiver) = watch::channel(Arc::new(names(true)));
     let (address, stop) = (dns.address(), CancellationToken::new());
     let token = stop.clone();
     let task = tokio::spawn(async move { dns.run(receiver, forward, token).await.expect("runs") });
@@ -179,7 +162,7 @@ async fn unknown_names_fail_until_the_table_is_complete_and_changes_show_at_once
     assert_eq!(answer.metadata.response_code, ResponseCode::NXDomain);
     let RData::SOA(soa) = &answer.authorities[0].data else { panic!("{answer}") };
     assert!(soa.minimum <= 5 && answer.authorities[0].ttl <= 5);
-    server.names.send_replace(names(false));
+    server.names.send_replace(Arc::new(names(false)));
     let answer = ask(server.address, name, RecordType::A).await;
     assert_eq!(answer.metadata.response_code, ResponseCode::ServFail);
     server.names.send_replace(Arc::new(NameTable::empty("east".parse().expect("valid"))));

@@ -94,7 +94,7 @@ async fn slow_writers_are_let_go_at_the_end_of_their_time_and_others_are_served_
         let request = requests().swap_remove(number % requests().len());
         let mut client = TcpStream::connect(address).await.expect("listens");
         let (stream, _) = listener.accept().await.expect("accepts");
-        slow.spawn(async move { handshake(stream, &names(), &limits).await.map(drop) });
+        slow.spawn(async move { handshake(stream, &names(true), &limits).await.map(drop) });
         tokio::spawn(async move {
             // One byte in a tenth of a second: longer in all than the time that there is.
             for byte in request {

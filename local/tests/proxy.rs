@@ -1,10 +1,11 @@
 //! The proxy on loopback, spoken to byte by byte.
 
-use local::names::NameTable;
+mod callers;
+
+use callers::names;
 use local::proxy::{HandshakeError, Pending, ProxyLimits, handshake};
 use model::decision::{Refusal, RefusalCode};
-use model::routing::Import;
-use model::service::{AppProtocol, PortKey, ServiceKind, ServicePort};
+use model::service::PortKey;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -13,30 +14,12 @@ use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn names() -> NameTable {
-    let cart = Import {
-        service: "shop/cart".parse().expect("valid"),
-        ports: vec![ServicePort {
-            key: PortKey::tcp(8080),
-            name: None,
-            app: AppProtocol::Http,
-            retry_safe: false,
-        }],
-        kind: ServiceKind::ClusterSetIp,
-        vip: Some([127, 64, 0, 2].into()),
-        groups: Vec::new(),
-        failover: Default::default(),
-        access: Vec::new(),
-    };
-    NameTable::new("east".parse().expect("valid"), true, [&cart])
-}
-
 /// A client, and the handshake of the other side with it.
 async fn dial(limits: ProxyLimits) -> (TcpStream, JoinHandle<Result<Pending, HandshakeError>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("listens");
     let (stream, _) = listener.accept().await.expect("accepts");
-    (client, tokio::spawn(async move { handshake(stream, &names(), &limits).await }))
+    (client, tokio::spawn(async move { handshake(stream, &names(true), &limits).await }))
 }
 
 async fn heard(task: JoinHandle<Result<Pending, HandshakeError>>) -> Result<Pending, HandshakeError> {

@@ -23,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 /// Far more than anything takes.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-pub fn names() -> NameTable {
+/// A table with one service; complete or not.
+pub fn names(complete: bool) -> NameTable {
     let cart = Import {
         service: "shop/cart".parse().expect("valid"),
         ports: vec![ServicePort {
@@ -38,7 +39,7 @@ pub fn names() -> NameTable {
         failover: Default::default(),
         access: Vec::new(),
     };
-    NameTable::new("east".parse().expect("valid"), true, [&cart])
+    NameTable::new("east".parse().expect("valid"), complete, [&cart])
 }
 
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -65,7 +66,7 @@ pub async fn call(pieces: &[&[u8]]) -> (Outcome, Vec<u8>) {
     client.set_nodelay(true).expect("a socket");
     let (stream, _) = listener.accept().await.expect("accepts");
     let serve = async {
-        let pending = handshake(stream, &names(), &ProxyLimits::default()).await?;
+        let pending = handshake(stream, &names(true), &ProxyLimits::default()).await?;
         let service = pending.target().service.to_string();
         let _ = pending.granted().await;
         Ok(service)
@@ -128,7 +129,7 @@ pub struct Server {
 impl Server {
     pub async fn start() -> Self {
         let dns = Dns::bind("127.0.0.1:0".parse().expect("valid"), "ports.dns").await.expect("binds");
-        let (sender, names) = watch::channel(Arc::new(names()));
+        let (sender, names) = watch::channel(Arc::new(names(true)));
         let address = dns.address();
         tokio::spawn(dns.run(names, Forward::Nowhere, CancellationToken::new()));
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("binds");

@@ -8,6 +8,7 @@ use api::rest::event::EventList;
 use api::rest::service::ServiceList;
 use api::rest::site::SiteView;
 use api::rest::status::{Finding, StatusView};
+use federation_server::SourceSender;
 use federation_server::store::{Backup, FileStore, Loaded, Store, StoreError, WriteBatch};
 use hyper::Method;
 use identity::key::NodeKey;
@@ -165,19 +166,40 @@ async fn what_waited_for_the_disk_does_not_overwrite_what_was_acknowledged_since
     assert_eq!(view.gateways[0].address, newer.to_string(), "an older value came back");
 }
 
+/// Two linked sites, of which east keeps its state on a disk that can be made to fail, and has a service in west.
+struct Pair {
+    east: Site,
+    west: Site,
+    east_gateway: Node,
+    west_gateway: Node,
+    source: SourceSender,
+    /// What west's gateway had been told by then.
+    updates: usize,
+}
+
+impl Pair {
+    async fn start(faults: &Faults) -> Self {
+        let roads = Roads::default();
+        let (east, west) = (Site::start_on("east", &roads, faults).await, Site::start("west", &roads).await);
+        let east_gateway = east.gateway("gw-0", &["west"]).await;
+        let mut west_gateway = west.gateway("gw-0", &["east"]).await;
+        let all = json!({"all": true});
+        accept(&west, &invite(&east, json!({"offer": all, "accept": all})).await).await.expect("links");
+        linked(&west, "east", "connected").await;
+        let source = files(&east, vec![direct("shop/cart", "a")]).await;
+        east.ask::<ChangeReply>(Method::PUT, "/v1/exports/shop/cart", &()).await.expect("exports");
+        import(&mut west_gateway, "shop/cart", |import| import.groups.iter().any(|group| group.total == 1))
+            .await;
+        let updates = west_gateway.updates.borrow().len();
+        Self { east, west, east_gateway, west_gateway, source, updates }
+    }
+}
+
 #[tokio::test]
 async fn a_full_disk_cuts_no_session_and_withdraws_nothing() {
-    let (roads, faults) = (Roads::default(), Faults::default());
-    let (east, west) = (Site::start_on("east", &roads, &faults).await, Site::start("west", &roads).await);
-    let _east_gateway = east.gateway("gw-0", &["west"]).await;
-    let mut west_gateway = west.gateway("gw-0", &["east"]).await;
-    let all = json!({"all": true});
-    accept(&west, &invite(&east, json!({"offer": all, "accept": all})).await).await.expect("links");
-    linked(&west, "east", "connected").await;
-    let mut source = files(&east, vec![direct("shop/cart", "a")]).await;
-    east.ask::<ChangeReply>(Method::PUT, "/v1/exports/shop/cart", &()).await.expect("exports");
-    import(&mut west_gateway, "shop/cart", |import| import.groups.iter().any(|group| group.total == 1)).await;
-    let updates = west_gateway.updates.borrow().len();
+    let faults = Faults::default();
+    let Pair { east, west, east_gateway: _east_gateway, mut west_gateway, mut source, updates } =
+        Pair::start(&faults).await;
 
     set(&faults, Some(ENOSPC), Duration::ZERO);
     source.send(SourceChange::Apply(direct("shop/cart", "b"))).await.expect("taken");
@@ -208,17 +230,8 @@ fn never_without(gateway: &Node, service: &str, site: &str, from: usize) {
 /// For a person who reads the output; it asserts that nothing is cut or withdrawn, not how fast it is.
 #[tokio::test]
 async fn a_slow_disk_delays_changes_and_cuts_no_session() {
-    let (roads, faults) = (Roads::default(), Faults::default());
-    let (east, west) = (Site::start_on("east", &roads, &faults).await, Site::start("west", &roads).await);
-    let east_gateway = east.gateway("gw-0", &["west"]).await;
-    let mut west_gateway = west.gateway("gw-0", &["east"]).await;
-    let all = json!({"all": true});
-    accept(&west, &invite(&east, json!({"offer": all, "accept": all})).await).await.expect("links");
-    linked(&west, "east", "connected").await;
-    let mut source = files(&east, vec![direct("shop/cart", "a")]).await;
-    east.ask::<ChangeReply>(Method::PUT, "/v1/exports/shop/cart", &()).await.expect("exports");
-    import(&mut west_gateway, "shop/cart", |import| import.groups.iter().any(|group| group.total == 1)).await;
-    let updates = west_gateway.updates.borrow().len();
+    let faults = Faults::default();
+    let Pair { east, west, east_gateway, mut west_gateway, mut source, updates } = Pair::start(&faults).await;
     let mut weight = 1;
     for delay in [0, 200, 1_000, 2_000].map(Duration::from_millis) {
         set(&faults, None, delay);

@@ -89,17 +89,22 @@ pub fn read_snapshot(bytes: &[u8]) {
     }
 }
 
-/// Bytes of a peer, whatever they are meant to be.
-pub fn read_all(bytes: &[u8]) {
-    read::<pb::PeerMessage, PeerMessage>(bytes);
-    read::<pb::NodeMessage, NodeMessage>(bytes);
-    read::<pb::FederationMessage, FederationMessage>(bytes);
+/// What strangers and nodes say to join, link and renew, and the answers to it.
+pub fn read_enrolment(bytes: &[u8]) {
     read::<pb::JoinRequest, JoinRequest>(bytes);
     read::<pb::JoinReply, JoinReply>(bytes);
     read::<pb::RedeemRequest, RedeemRequest>(bytes);
     read::<pb::RedeemReply, RedeemReply>(bytes);
     read::<pb::RenewRequest, RenewRequest>(bytes);
     read::<pb::RenewReply, RenewReply>(bytes);
+}
+
+/// Bytes of a peer, whatever they are meant to be.
+pub fn read_all(bytes: &[u8]) {
+    read::<pb::PeerMessage, PeerMessage>(bytes);
+    read::<pb::NodeMessage, NodeMessage>(bytes);
+    read::<pb::FederationMessage, FederationMessage>(bytes);
+    read_enrolment(bytes);
     read_header(bytes);
     read_answer(bytes);
     read_views(bytes);
