@@ -1,68 +1,113 @@
 //! What serde cannot see: names that must exist, values that must fit together.
 
-use crate::schema::{
-    Client, GATEWAYS_MAX, HOSTS_MAX, Link, REPLICAS_MAX, SITES_MAX, Site, Topology, Workload,
-};
+mod links;
+mod suspicions;
+mod workloads;
+
+use crate::schema::{GATEWAYS_MAX, Gateways, HOSTS_MAX, POLICIES_MAX, SITES_MAX, Site, Topology};
 use api::problem::Problem;
 use api::suggest::nearest;
 use api::text::Text;
 use model::ids::{HostName, SiteId};
-use model::service::ServiceName;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
-use std::time::Duration;
 
-/// Longest round trip of a link.
-const RTT_MAX: Duration = Duration::from_secs(10);
-/// What the agent and the connector for files take.
-const CHECK_INTERVALS: std::ops::RangeInclusive<Duration> =
-    Duration::from_millis(50)..=Duration::from_secs(3600);
+/// Most mistakes, and most suspicions, that are told of one file.
+pub const FINDINGS_MAX: usize = 20;
 
-/// Checks a topology as a whole.
-///
-/// # Errors
-/// The first problem, with the path of its value.
-pub fn check(topology: &Topology) -> Result<(), Problem> {
-    sites(topology)?;
-    links(topology)?;
-    workloads(topology)?;
-    for (at, policy) in topology.policies.iter().enumerate() {
-        for (n, site) in policy.sites.iter().enumerate() {
-            known_site(topology, site, &format!("policies.{at}.sites.{n}"))?;
-        }
-        policy.resource.check().map_err(|problem| problem.under(&format!("policies.{at}.resource")))?;
-    }
-    let mut names = BTreeSet::new();
-    for (at, one) in topology.clients.iter().enumerate() {
-        client(topology, one).map_err(|problem| problem.under(&format!("clients.{at}")))?;
-        if !names.insert(&one.name) {
-            return Err(Problem::at(
-                &format!("clients.{at}.name"),
-                format!("a second client is named `{}`", one.name),
-            )
-            .help("give each client a name of its own"));
-        }
-    }
-    Ok(())
+/// What was found in a topology.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Findings {
+    /// What cannot be, each with the path of its value; at most [`FINDINGS_MAX`].
+    pub errors: Vec<Problem>,
+    /// What can be and is probably not meant; sought only where nothing is wrong. At most as many.
+    pub warnings: Vec<Problem>,
 }
 
-fn sites(topology: &Topology) -> Result<(), Problem> {
+impl Findings {
+    fn is_full(&self) -> bool {
+        self.errors.len() >= FINDINGS_MAX
+    }
+
+    fn error(&mut self, problem: Problem) {
+        if !self.is_full() {
+            self.errors.push(problem);
+        }
+    }
+
+    /// Takes what was found below `path`.
+    fn take(&mut self, path: &str, found: Result<(), Problem>) {
+        if let Err(problem) = found {
+            self.error(problem.under(path));
+        }
+    }
+
+    fn warn(&mut self, problem: Problem) {
+        if self.warnings.len() < FINDINGS_MAX {
+            self.warnings.push(problem);
+        }
+    }
+}
+
+/// Checks a topology as a whole.
+pub fn check(topology: &Topology) -> Findings {
+    let mut findings = Findings::default();
+    sites(topology, &mut findings);
+    if topology.sites.len() > SITES_MAX {
+        return findings;
+    }
+    links::check(topology, &mut findings);
+    workloads::check(topology, &mut findings);
+    policies(topology, &mut findings);
+    workloads::check_clients(topology, &mut findings);
+    if findings.errors.is_empty() {
+        suspicions::look(topology, &mut findings);
+    }
+    findings
+}
+
+fn sites(topology: &Topology, findings: &mut Findings) {
     if topology.sites.is_empty() {
-        return Err(Problem::at("sites", "there is no site").help("write at least one, as in `east: {}`"));
+        findings.error(Problem::at("sites", "there is no site").help("write at least one, as in `east: {}`"));
     }
     if topology.sites.len() > SITES_MAX {
-        return Err(Problem::at("sites", format!("there are {} sites", topology.sites.len()))
-            .help(format!("at most {SITES_MAX} fit on one host; larger ones run in the simulator")));
+        findings.error(
+            Problem::at("sites", format!("there are {} sites", topology.sites.len()))
+                .help(format!("at most {SITES_MAX} fit on one host; larger ones run in the simulator")),
+        );
     }
+    // Names of files come of the names of sites, gateways and hosts.
+    let mut nodes = BTreeMap::new();
     for (name, site) in &topology.sites {
-        one_site(site).map_err(|problem| problem.under(&format!("sites.{name}")))?;
+        let path = format!("sites.{name}");
+        let found = one_site(site);
+        let is_good = found.is_ok();
+        findings.take(&path, found);
+        if !is_good {
+            continue;
+        }
+        let gateways = site.gateways.each().into_iter().map(|(gateway, _)| gateway.to_string());
+        let hosts = site.hosts.keys().map(ToString::to_string);
+        for node in gateways.chain(hosts) {
+            let other = nodes.insert(format!("{name}-{node}"), (name, node.clone()));
+            if let Some((site, twin)) = other {
+                let text = format!(
+                    "`{node}` of `{name}` and `{twin}` of `{site}` would share one directory, {name}-{node}"
+                );
+                findings.error(Problem::at(&path, text).help("rename one of them"));
+            }
+        }
     }
-    Ok(())
 }
 
 fn one_site(site: &Site) -> Result<(), Problem> {
-    if site.gateways == 0 || site.gateways > GATEWAYS_MAX {
-        return Err(Problem::at("gateways", format!("a site cannot have {} gateways", site.gateways))
+    if site.gateways.count() == 0 || site.gateways.count() > usize::from(GATEWAYS_MAX) {
+        let count = match site.gateways {
+            // A number that did not fit is not known any more.
+            Gateways::Count(u8::MAX) => "so many".to_owned(),
+            Gateways::Count(_) | Gateways::Named(_) => site.gateways.count().to_string(),
+        };
+        return Err(Problem::at("gateways", format!("a site cannot have {count} gateways"))
             .help(format!("write 1 to {GATEWAYS_MAX}")));
     }
     if site.hosts.len() > HOSTS_MAX {
@@ -72,134 +117,20 @@ fn one_site(site: &Site) -> Result<(), Problem> {
     Ok(())
 }
 
-fn links(topology: &Topology) -> Result<(), Problem> {
-    let mut seen = BTreeSet::new();
-    for (at, link) in topology.links.iter().enumerate() {
-        let Link { between: (one, other), rtt, loss_pct } = link;
-        known_site(topology, one, &format!("links.{at}.between.0"))?;
-        known_site(topology, other, &format!("links.{at}.between.1"))?;
-        if one == other {
-            return Err(Problem::at(
-                &format!("links.{at}.between"),
-                format!("`{one}` cannot be linked with itself"),
-            )
-            .help("name two different sites"));
+fn policies(topology: &Topology, findings: &mut Findings) {
+    if topology.policies.len() > POLICIES_MAX {
+        let text = format!("there are {} policies", topology.policies.len());
+        return findings.error(Problem::at("policies", text).help(format!("write at most {POLICIES_MAX}")));
+    }
+    for (at, policy) in topology.policies.iter().enumerate() {
+        if findings.is_full() {
+            return;
         }
-        let pair = if one < other { (one, other) } else { (other, one) };
-        if !seen.insert(pair) {
-            return Err(Problem::at(
-                &format!("links.{at}.between"),
-                format!("`{one}` and `{other}` are linked twice"),
-            )
-            .help("keep one of the two"));
+        for (n, site) in policy.sites.iter().enumerate() {
+            findings.take("", known_site(topology, site, &format!("policies.{at}.sites.{n}")).map(drop));
         }
-        if rtt.is_some_and(|rtt| rtt.0 > RTT_MAX) {
-            return Err(Problem::at(&format!("links.{at}.rtt"), "the round trip is longer than 10 s")
-                .help("write at most 10s"));
-        }
-        if !(0.0..=100.0).contains(loss_pct) {
-            return Err(Problem::at(
-                &format!("links.{at}.lossPct"),
-                format!("{loss_pct} is not a share of datagrams"),
-            )
-            .help("write 0 to 100"));
-        }
+        findings.take(&format!("policies.{at}.resource"), policy.resource.check());
     }
-    Ok(())
-}
-
-fn workloads(topology: &Topology) -> Result<(), Problem> {
-    // Per service: where its ports were first described, and how.
-    let mut ports: BTreeMap<&ServiceName, (usize, &Workload)> = BTreeMap::new();
-    let mut on_host = BTreeSet::new();
-    let mut direct: BTreeMap<&SiteId, usize> = BTreeMap::new();
-    for (at, workload) in topology.workloads.iter().enumerate() {
-        let under = |problem: Problem| problem.under(&format!("workloads.{at}"));
-        one_workload(topology, workload).map_err(under)?;
-        if let Some(host) = &workload.host {
-            if !on_host.insert((&workload.service, &workload.site, host)) {
-                return Err(under(
-                    Problem::at("host", format!("`{}` runs on `{host}` twice", workload.service))
-                        .help("on a host a service has one endpoint; use another host"),
-                ));
-            }
-        } else {
-            let count = direct.entry(&workload.site).or_default();
-            *count += usize::from(workload.replicas.unwrap_or(1));
-            if *count > REPLICAS_MAX {
-                return Err(under(
-                    Problem::at(
-                        "replicas",
-                        format!("`{}` has more than {REPLICAS_MAX} endpoints", workload.site),
-                    )
-                    .help("use fewer replicas; larger sites run in the simulator"),
-                ));
-            }
-        }
-        let (first, other) = *ports.entry(&workload.service).or_insert((at, workload));
-        if other.port != workload.port || other.protocol != workload.protocol {
-            return Err(under(
-                Problem::at(
-                    "port",
-                    format!(
-                        "`{}` has port {}/{} here and {}/{} in workload {first}",
-                        workload.service, workload.port, workload.protocol, other.port, other.protocol
-                    ),
-                )
-                .help("services of one name are one service: give them the same port"),
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn one_workload(topology: &Topology, workload: &Workload) -> Result<(), Problem> {
-    let site = known_site(topology, &workload.site, "site")?;
-    if let Some(host) = &workload.host {
-        known_host(&workload.site, site, host, "host")?;
-        if workload.replicas.is_some_and(|n| n != 1) {
-            return Err(Problem::at("replicas", "on a host a service has one endpoint")
-                .help("leave `replicas` out, or name several hosts"));
-        }
-    }
-    if workload.replicas == Some(0) {
-        return Err(Problem::at("replicas", "there are no replicas")
-            .help("write at least 1, or leave the workload out"));
-    }
-    if workload.port < 1024 {
-        return Err(Problem::at("port", format!("port {} needs root", workload.port))
-            .help("use a port of 1024 or above; the VIP listens on the same one"));
-    }
-    if workload.check_interval.is_some_and(|span| !CHECK_INTERVALS.contains(&span.0)) {
-        return Err(Problem::at("checkInterval", "it must lie between 50ms and 1h"));
-    }
-    if workload.command.as_ref().is_some_and(|command| command.first().is_none_or(String::is_empty)) {
-        return Err(Problem::at("command", "the command is empty")
-            .help("write a program and its arguments, or leave it out for the built-in echo"));
-    }
-    Ok(())
-}
-
-fn client(topology: &Topology, client: &Client) -> Result<(), Problem> {
-    let site = known_site(topology, &client.site, "site")?;
-    known_host(&client.site, site, &client.host, "host")?;
-    let Some(workload) = topology.workloads.iter().find(|w| w.service == client.service) else {
-        let names: BTreeSet<String> = topology.workloads.iter().map(|w| w.service.to_string()).collect();
-        return Err(unknown("service", "service", &client.service, names.iter().map(String::as_str)));
-    };
-    if client.port.is_some_and(|port| port != workload.port) {
-        return Err(Problem::at("port", format!("`{}` has no such port", client.service))
-            .help(format!("write {}, or leave it out", workload.port)));
-    }
-    if !(1..=10_000).contains(&client.rate) {
-        return Err(Problem::at("rate", format!("{} requests per second cannot be sent", client.rate))
-            .help("write 1 to 10000"));
-    }
-    let bad_path = !client.path.starts_with('/') || client.path.bytes().any(|b| b <= b' ' || b == 0x7f);
-    if bad_path {
-        return Err(Problem::at("path", "this is not a path").help("begin it with `/`, without spaces"));
-    }
-    Ok(())
 }
 
 fn known_site<'t>(topology: &'t Topology, name: &Text<SiteId>, path: &str) -> Result<&'t Site, Problem> {
@@ -235,7 +166,8 @@ fn unknown<'a>(
     let help = match nearest(&name, known.clone()) {
         Some(meant) => format!("did you mean `{meant}`?"),
         None => {
-            let known: Vec<&str> = known.collect();
+            let known: BTreeSet<&str> = known.collect();
+            let known: Vec<&str> = known.into_iter().collect();
             if known.is_empty() { String::new() } else { format!("known: {}", known.join(", ")) }
         }
     };

@@ -8,23 +8,42 @@
 //! | 127.B.S.100 to .107 | relays in front of the gateways: what other sites dial |
 //! | 127.B.S.128 to .191 | workloads that are dialled directly |
 
-use crate::schema::{Check, Link, Topology, Workload};
+mod processes;
+
+pub use processes::{Listen, Process};
+
+use crate::impairment::Impairment;
+use crate::schema::{Check, HostKind, Link, SiteKind, Topology, Workload};
 use api::resource::port::{Port, Retry};
 use api::resource::service::{EndpointSpec, Service, ServiceSpec, ServiceType};
 use api::resource::workload::{CheckKind, CheckSpec};
 use api::resource::{Kind, Resource};
 use api::text::{Span, Text};
-use model::ids::{GatewayName, HostName, SiteId};
+use model::ids::{GatewayName, HostName, NetworkName, SiteId};
 use model::locality::Locality;
 use model::service::{AppProtocol, ServiceName};
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// UDP port of the tunnel.
 pub const TUNNEL_PORT: u16 = 4430;
+/// TCP port of config and enrolment.
+pub const CONFIG_PORT: u16 = 15010;
 /// TCP port of the API.
 pub const API_PORT: u16 = 15080;
+/// TCP port of a federation's health and metrics.
+pub const FEDERATION_HEALTH_PORT: u16 = 15081;
+/// The same of a gateway.
+pub const GATEWAY_HEALTH_PORT: u16 = 15082;
+/// The same of an agent.
+pub const AGENT_HEALTH_PORT: u16 = 15083;
+/// UDP and TCP port of DNS.
+pub const DNS_PORT: u16 = 15053;
+/// TCP port of SOCKS5 and HTTP CONNECT.
+pub const PROXY_PORT: u16 = 15054;
+/// How long a client waits that does not say so.
+pub const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
 
 const FEDERATION: u8 = 1;
 const GATEWAYS: u8 = 10;
@@ -56,6 +75,12 @@ pub struct SitePlan {
     pub name: SiteId,
     /// Where it is.
     pub locality: Locality,
+    /// What it is, when that is said.
+    pub kind: Option<SiteKind>,
+    /// Network of its endpoints, when it is not the site's own.
+    pub network: Option<NetworkName>,
+    /// Nobody can dial its gateways.
+    pub nat: bool,
     /// Address of the federation.
     pub federation: Ipv4Addr,
     /// Its gateways.
@@ -71,8 +96,10 @@ pub struct GatewayPlan {
     pub name: GatewayName,
     /// Where it listens.
     pub address: Ipv4Addr,
-    /// The relay in front of it, which it advertises.
+    /// The relay in front of it, which it advertises. Behind a NAT nothing of other sites comes through it.
     pub advertise: SocketAddr,
+    /// Where it is.
+    pub locality: Locality,
 }
 
 /// A host.
@@ -82,6 +109,8 @@ pub struct HostPlan {
     pub name: HostName,
     /// Address of its agent and of what runs on it.
     pub address: Ipv4Addr,
+    /// What it is.
+    pub kind: HostKind,
     /// Where it is.
     pub locality: Locality,
 }
@@ -95,7 +124,7 @@ pub struct WorkloadPlan {
     pub site: SiteId,
     /// Host, when it stands behind an agent.
     pub host: Option<HostName>,
-    /// Unique within the topology: `SITE-NAME-N`.
+    /// Unique within the topology: `SITE-NAME-N`, with the first number that is free.
     pub instance: String,
     /// Where it listens.
     pub listen: SocketAddr,
@@ -118,14 +147,14 @@ pub struct WorkloadPlan {
 /// A link of two sites.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LinkPlan {
-    /// The site that invites.
+    /// The site that invites. It is never one behind a NAT: the other dials it.
     pub one: SiteId,
     /// The site that accepts.
     pub other: SiteId,
-    /// Round trip.
-    pub rtt: Duration,
-    /// Share that is lost each way, 0 to 1.
-    pub loss: f64,
+    /// What is done to packets from the first to the second. A cut begins when everything is linked and serves.
+    pub forth: Impairment,
+    /// The same from the second to the first.
+    pub back: Impairment,
 }
 
 /// A load.
@@ -147,6 +176,8 @@ pub struct ClientPlan {
     pub rate: u32,
     /// Use connections again.
     pub keepalive: bool,
+    /// How long it waits for a complete answer.
+    pub timeout: Duration,
 }
 
 /// Plans a checked topology in `block`, the second number of all its addresses.
@@ -156,7 +187,7 @@ pub fn plan(topology: &Topology, block: u8) -> Plan {
         .map(|(number, (name, site))| site_plan(name, site, block, number))
         .collect();
     let workloads = workloads(topology, &sites);
-    let links = topology.links.iter().map(link_plan).collect();
+    let links = topology.links.iter().map(|link| link_plan(topology, link)).collect();
     let policies = topology
         .policies
         .iter()
@@ -181,6 +212,7 @@ pub fn plan(topology: &Topology, block: u8) -> Plan {
                 path: client.path.clone(),
                 rate: client.rate,
                 keepalive: client.keepalive,
+                timeout: client.timeout.map_or(CLIENT_TIMEOUT, |timeout| timeout.0),
             }
         })
         .collect();
@@ -189,11 +221,13 @@ pub fn plan(topology: &Topology, block: u8) -> Plan {
 
 fn site_plan(name: &SiteId, site: &crate::schema::Site, block: u8, number: u8) -> SitePlan {
     let at = |last: u8| Ipv4Addr::new(127, block, number, last);
-    let gateways = (0..site.gateways)
-        .map(|n| GatewayPlan {
-            name: format!("gw-{n}").parse().expect("a valid label"),
+    let gateways = (0..)
+        .zip(site.gateways.each())
+        .map(|(n, (name, gateway))| GatewayPlan {
+            name,
             address: at(GATEWAYS + n),
             advertise: SocketAddr::new(at(RELAYS + n).into(), TUNNEL_PORT),
+            locality: gateway.locality.as_ref().unwrap_or(&site.locality).0.clone(),
         })
         .collect();
     let hosts = (HOSTS..)
@@ -201,12 +235,16 @@ fn site_plan(name: &SiteId, site: &crate::schema::Site, block: u8, number: u8) -
         .map(|(last, (name, host))| HostPlan {
             name: name.0.clone(),
             address: at(last),
+            kind: host.kind,
             locality: host.locality.as_ref().unwrap_or(&site.locality).0.clone(),
         })
         .collect();
     SitePlan {
         name: name.clone(),
         locality: site.locality.0.clone(),
+        kind: site.kind,
+        network: site.network.as_ref().map(|network| network.0.clone()),
+        nat: site.nat,
         federation: at(FEDERATION),
         gateways,
         hosts,
@@ -215,6 +253,7 @@ fn site_plan(name: &SiteId, site: &crate::schema::Site, block: u8, number: u8) -
 
 fn workloads(topology: &Topology, sites: &[SitePlan]) -> Vec<WorkloadPlan> {
     let mut plans: Vec<WorkloadPlan> = Vec::new();
+    let mut taken = Taken::default();
     for workload in &topology.workloads {
         let site = sites.iter().find(|site| site.name == workload.site.0).expect("the check found the site");
         for _ in 0..workload.replicas.unwrap_or(1) {
@@ -223,25 +262,46 @@ fn workloads(topology: &Topology, sites: &[SitePlan]) -> Vec<WorkloadPlan> {
                     site.hosts.iter().find(|h| h.name == host.0).expect("the check found the host").address
                 }
                 None => {
-                    let before = plans.iter().filter(|p| p.site == site.name && p.host.is_none()).count();
-                    let last = WORKLOADS + u8::try_from(before).expect("the check bounds them");
+                    let before = taken.direct.entry(site.federation).or_default();
+                    let last = WORKLOADS + *before;
+                    *before += 1;
                     let [a, b, c, _] = site.federation.octets();
                     Ipv4Addr::new(a, b, c, last)
                 }
             };
-            plans.push(instance(workload, address, &plans));
+            plans.push(instance(workload, address, &mut taken));
         }
     }
     plans
 }
 
-fn instance(workload: &Workload, address: Ipv4Addr, before: &[WorkloadPlan]) -> WorkloadPlan {
-    let number =
-        before.iter().filter(|p| p.site == workload.site.0 && p.service == workload.service.0).count();
-    let instance = format!("{}-{}-{number}", workload.site, workload.service.name);
+/// What workloads have that were planned before.
+#[derive(Default)]
+struct Taken {
+    /// Addresses of each site; at most [`crate::schema::REPLICAS_MAX`].
+    direct: BTreeMap<Ipv4Addr, u8>,
+    listening: BTreeSet<SocketAddr>,
+    instances: BTreeSet<String>,
+    /// The next number to try for an instance that begins like this.
+    next: BTreeMap<String, usize>,
+}
+
+fn instance(workload: &Workload, address: Ipv4Addr, taken: &mut Taken) -> WorkloadPlan {
+    let stem = format!("{}-{}", workload.site, workload.service.name);
+    let next = taken.next.entry(stem.clone()).or_default();
+    // Two services of one name in different namespaces, and `a-b` in `c` beside `b` in `c-a`, begin alike.
+    let instance = loop {
+        let instance = format!("{stem}-{next}");
+        *next += 1;
+        if taken.instances.insert(instance.clone()) {
+            break instance;
+        }
+    };
     // Programs on one host share its address; each gets a port of its own next to that of its service.
-    let taken = |port: u16| before.iter().any(|p| p.listen == SocketAddr::new(address.into(), port));
-    let port = (workload.port..=u16::MAX).find(|port| !taken(*port)).unwrap_or(workload.port);
+    let free = |port: &u16| !taken.listening.contains(&SocketAddr::new(address.into(), *port));
+    let port = (workload.port..=u16::MAX).find(free).unwrap_or(workload.port);
+    let listen = SocketAddr::new(address.into(), port);
+    taken.listening.insert(listen);
     let fill = |text: &String| {
         text.replace("${ADDRESS}", &address.to_string())
             .replace("${PORT}", &port.to_string())
@@ -252,7 +312,7 @@ fn instance(workload: &Workload, address: Ipv4Addr, before: &[WorkloadPlan]) -> 
         service: workload.service.0.clone(),
         site: workload.site.0.clone(),
         host: workload.host.as_ref().map(|host| host.0.clone()),
-        listen: SocketAddr::new(address.into(), port),
+        listen,
         port: workload.port,
         protocol: workload.protocol.0,
         retry_safe: workload.retry_safe,
@@ -264,17 +324,29 @@ fn instance(workload: &Workload, address: Ipv4Addr, before: &[WorkloadPlan]) -> 
     }
 }
 
-fn link_plan(link: &Link) -> LinkPlan {
-    LinkPlan {
-        one: link.between.0.0.clone(),
-        other: link.between.1.0.clone(),
-        rtt: link.rtt.map_or(Duration::ZERO, |rtt| rtt.0),
-        loss: link.loss_pct / 100.0,
+fn link_plan(topology: &Topology, link: &Link) -> LinkPlan {
+    let [forth, back] = link.ways().expect("the check found that they fit");
+    let (one, other) = (link.between.0.0.clone(), link.between.1.0.clone());
+    let plan = LinkPlan { one, other, forth, back };
+    // Who invites must be one that can be dialled.
+    if topology.sites.get(&link.between.0).is_some_and(|site| site.nat) { plan.turned() } else { plan }
+}
+
+impl LinkPlan {
+    /// The same link, named from its other end.
+    #[must_use]
+    pub fn turned(self) -> Self {
+        Self { one: self.other, other: self.one, forth: self.back, back: self.forth }
+    }
+
+    /// Round trip, on top of the host's own.
+    pub fn rtt(&self) -> Duration {
+        self.forth.delay + self.back.delay
     }
 }
 
 /// The resource for all instances of a service in one site; there is at least one.
-fn service(name: &ServiceName, instances: &[&WorkloadPlan]) -> Service {
+fn service(name: &ServiceName, instances: &[&WorkloadPlan], network: Option<&NetworkName>) -> Service {
     let first = instances.first().expect("a service of the plan has an instance");
     let port = Port {
         protocol: first.protocol.into(),
@@ -292,7 +364,7 @@ fn service(name: &ServiceName, instances: &[&WorkloadPlan]) -> Service {
                 BTreeMap::from([(w.port, w.listen.port())])
             },
             locality: None,
-            network: None,
+            network: network.cloned().map(Text),
             subset: None,
             weight: None,
             hostname: None,
@@ -334,9 +406,10 @@ impl Plan {
 
     /// The services that a site reads from a file: those that its gateways dial directly.
     pub fn services(&self, site: &SiteId) -> Vec<Resource> {
+        let network = self.site(site).and_then(|site| site.network.as_ref());
         self.direct(site)
             .into_iter()
-            .map(|(name, instances)| Resource::Service(service(name, &instances)))
+            .map(|(name, instances)| Resource::Service(service(name, &instances, network)))
             .collect()
     }
 
@@ -352,49 +425,5 @@ impl Plan {
             services.entry(&workload.service).or_default().push(workload);
         }
         services
-    }
-
-    /// One line per process and link, for `meshfed up --dry-run`.
-    pub fn describe(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        for site in &self.sites {
-            let locality = if site.locality == Locality::default() {
-                "–".to_owned()
-            } else {
-                site.locality.to_string()
-            };
-            lines.push(format!("site {} · {locality} · API {}:{API_PORT}", site.name, site.federation));
-            for gateway in &site.gateways {
-                let address = SocketAddr::new(IpAddr::V4(gateway.address), TUNNEL_PORT);
-                lines.push(format!(
-                    "  gateway {}  {address}/udp, advertised as {}/udp",
-                    gateway.name, gateway.advertise
-                ));
-            }
-            lines.extend(site.hosts.iter().map(|host| format!("  agent {}  {}", host.name, host.address)));
-            for workload in self.workloads.iter().filter(|w| w.site == site.name) {
-                let what = workload.command.as_ref().map_or_else(|| "echo".to_owned(), |c| c.join(" "));
-                let place = workload.host.as_ref().map_or_else(String::new, |host| format!(" on {host}"));
-                let export = if workload.export { "" } else { ", not exported" };
-                let service = &workload.service;
-                lines.push(format!("  workload {service}{place}  {}: {what}{export}", workload.listen));
-            }
-        }
-        for link in &self.links {
-            let ms = link.rtt.as_secs_f64() * 1000.0;
-            lines.push(format!(
-                "link {} – {} · RTT {ms} ms · loss {} %",
-                link.one,
-                link.other,
-                link.loss * 100.0
-            ));
-        }
-        for client in &self.clients {
-            lines.push(format!(
-                "client {} on {} of {} · {} requests/s to {}:{}",
-                client.name, client.host, client.site, client.rate, client.service, client.port
-            ));
-        }
-        lines
     }
 }

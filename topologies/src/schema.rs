@@ -1,10 +1,13 @@
 //! What people write in a topology file.
 
+pub use crate::link::Link;
 use api::text::{Span, Text};
-use model::ids::{HostName, Label, SiteId};
+use model::ids::{GatewayName, HostName, Label, NetworkName, SiteId};
 use model::locality::Locality;
 use model::service::{AppProtocol, ServiceName};
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -17,6 +20,10 @@ pub const GATEWAYS_MAX: u8 = 8;
 pub const HOSTS_MAX: usize = 32;
 /// Most workloads that are dialled directly, in one site, replicas counted.
 pub const REPLICAS_MAX: usize = 64;
+/// Most workloads of one host.
+pub const HOST_WORKLOADS_MAX: usize = 64;
+/// Most policies, and most clients.
+pub const POLICIES_MAX: usize = 1000;
 
 /// A topology.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,16 +76,128 @@ pub struct Site {
     /// Where it is, `region/zone`.
     #[serde(default)]
     pub locality: Text<Locality>,
-    /// How many gateways, `gw-0` and so on. 1 to [`GATEWAYS_MAX`], default 1.
-    #[serde(default = "one")]
-    pub gateways: u8,
+    /// What it is, for people and drawings; nothing else comes of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<SiteKind>,
+    /// The network that its endpoints are in. Default: the name of the site.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Text<NetworkName>>,
+    /// It is behind a NAT: its gateways dial those of other sites, and nobody can dial them. Default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub nat: bool,
+    /// Its gateways. Default: one.
+    #[serde(default)]
+    pub gateways: Gateways,
     /// VMs and servers with an agent, by name; at most [`HOSTS_MAX`].
     #[serde(default)]
     pub hosts: BTreeMap<Text<HostName>, Host>,
 }
 
-fn one() -> u8 {
-    1
+/// What a site is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SiteKind {
+    /// A Kubernetes or other cluster, whose gateways dial pods.
+    Cluster,
+    /// A network of virtual machines.
+    Vms,
+    /// Physical servers.
+    Rack,
+}
+
+impl fmt::Display for SiteKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cluster => "cluster",
+            Self::Vms => "VMs",
+            Self::Rack => "rack",
+        })
+    }
+}
+
+/// The gateways of a site, 1 to [`GATEWAYS_MAX`]: how many, or each by its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gateways {
+    /// So many, named `gw-0` and so on.
+    Count(u8),
+    /// By name.
+    Named(BTreeMap<Text<GatewayName>, Gateway>),
+}
+
+/// A gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Gateway {
+    /// Where it is. Default: as its site.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locality: Option<Text<Locality>>,
+}
+
+impl Default for Gateways {
+    fn default() -> Self {
+        Self::Count(1)
+    }
+}
+
+impl Gateways {
+    /// How many.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Count(count) => usize::from(*count),
+            Self::Named(named) => named.len(),
+        }
+    }
+
+    /// Each with its name, in order.
+    pub fn each(&self) -> Vec<(GatewayName, Gateway)> {
+        match self {
+            Self::Count(count) => {
+                let name = |n| format!("gw-{n}").parse().expect("a valid label");
+                (0..*count).map(|n| (name(n), Gateway::default())).collect()
+            }
+            Self::Named(named) => {
+                named.iter().map(|(name, gateway)| (name.0.clone(), gateway.clone())).collect()
+            }
+        }
+    }
+}
+
+impl Serialize for Gateways {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Count(count) => serializer.serialize_u8(*count),
+            Self::Named(named) => named.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Gateways {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct CountOrNames;
+
+        impl<'de> Visitor<'de> for CountOrNames {
+            type Value = Gateways;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of gateways, or their names as in `{ gw-a: {}, gw-b: {} }`,")
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Gateways, E> {
+                // What is too much is refused by the check, with its place.
+                Ok(Gateways::Count(u8::try_from(value).unwrap_or(u8::MAX)))
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Gateways, E> {
+                self.visit_u64(u64::try_from(value).unwrap_or_default())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Gateways, A::Error> {
+                BTreeMap::deserialize(MapAccessDeserializer::new(map)).map(Gateways::Named)
+            }
+        }
+
+        deserializer.deserialize_any(CountOrNames)
+    }
 }
 
 /// A VM or server with an agent.
@@ -88,20 +207,29 @@ pub struct Host {
     /// Where it is. Default: as its site.
     #[serde(default)]
     pub locality: Option<Text<Locality>>,
+    /// What it is, for people and drawings. Default vm.
+    #[serde(default)]
+    pub kind: HostKind,
 }
 
-/// A link of two sites.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Link {
-    /// The two sites.
-    pub between: (Text<SiteId>, Text<SiteId>),
-    /// Round trip between any gateway of one and any of the other, on top of the host's own. Default 0, at most 10 s.
-    #[serde(default)]
-    pub rtt: Option<Span>,
-    /// Per cent of datagrams that are lost each way, 0 to 100. Default 0.
-    #[serde(default)]
-    pub loss_pct: f64,
+/// What a host is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum HostKind {
+    /// A virtual machine.
+    #[default]
+    Vm,
+    /// A physical server.
+    Server,
+}
+
+impl fmt::Display for HostKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Vm => "VM",
+            Self::Server => "server",
+        })
+    }
 }
 
 /// A program that serves.
@@ -126,8 +254,7 @@ pub struct Workload {
     /// The first bytes of a client may reach several endpoints. Default false.
     #[serde(default)]
     pub retry_safe: bool,
-    /// Program and arguments; `${ADDRESS}`, `${PORT}`, `${SITE}` and `${INSTANCE}` are filled in. Default: the
-    /// built-in echo, which says its site.
+    /// Program and arguments; what [`PLACEHOLDERS`] name is filled in. Default: the built-in echo, which says its site.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
     /// Health check. Default tcp.
@@ -144,6 +271,9 @@ pub struct Workload {
 fn yes() -> bool {
     true
 }
+
+/// What is filled in within a command: where the program listens, its site, and its unique name.
+pub const PLACEHOLDERS: [&str; 4] = ["${ADDRESS}", "${PORT}", "${SITE}", "${INSTANCE}"];
 
 /// A health check: `tcp`, `http:/PATH` or `none`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -214,6 +344,9 @@ pub struct Client {
     /// Use connections again. Default false: a new one for each request.
     #[serde(default)]
     pub keepalive: bool,
+    /// How long it waits for a complete answer, 10 ms to 5 min. Default 2 s. It never tries again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
 }
 
 fn root() -> String {

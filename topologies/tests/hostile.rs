@@ -28,15 +28,16 @@ proptest! {
     fn any_numbers_are_planned_or_refused(
         numbers in proptest::collection::vec(prop_oneof![
             Just(-1_i64), Just(0), Just(1), Just(255), Just(256), Just(65_535), Just(65_536), any::<i64>(),
-        ], 5),
+        ], 7),
         rtt in "[0-9]{1,20}(ms|s|m|h|d)",
     ) {
         check(&format!(
             "kind: Topology\nsites: {{a: {{gateways: {}, hosts: {{h: {{}}}}}}, b: {{}}}}\n\
-             links: [{{between: [a, b], rtt: {rtt}, lossPct: {}}}]\n\
+             links: [{{between: [a, b], rtt: {rtt}, loss: {}%, rate: {}kbit, mtu: {}, \
+             from: {{a: {{delay: {rtt}}}}}}}]\n\
              workloads: [{{service: x/y, site: b, port: {}, replicas: {}}}]\n\
              clients: [{{name: c, site: a, host: h, service: x/y, rate: {}}}]\n",
-            numbers[0], numbers[1], numbers[2], numbers[3], numbers[4],
+            numbers[0], numbers[1], numbers[5], numbers[6], numbers[2], numbers[3], numbers[4],
         ));
     }
 }

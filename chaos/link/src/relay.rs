@@ -1,14 +1,15 @@
 //! The relay in front of one gateway.
 
-use crate::flow::{DATAGRAM_MAX, Ends, Flow, millis};
-use crate::link::{Direction, Link, Profile};
+use crate::courier::{Courier, Exit, Lane};
+use crate::flow::{Flow, Inlet, Lanes, millis};
+use crate::link::{Direction, Link};
+use crate::shape::Shape;
+use crate::socket::Socket;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use tokio::net::UdpSocket;
-use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use std::time::Instant;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// Most flows of one relay. At the limit the flow that was idle longest makes room.
@@ -27,6 +28,9 @@ pub enum RelayError {
         /// What the operating system says.
         source: std::io::Error,
     },
+    /// The operating system gives no thread.
+    #[error("cannot start a thread for a relay; is the limit on processes reached (`ulimit -u`)?")]
+    Thread(#[source] std::io::Error),
 }
 
 /// What a relay is to do.
@@ -57,30 +61,43 @@ pub struct Relay {
     address: SocketAddr,
     stop: CancellationToken,
     task: JoinHandle<()>,
+    courier: Arc<Courier>,
+    thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Relay {
     /// Starts a relay. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// [`RelayError::Bind`].
+    /// [`RelayError`].
     pub async fn bind(config: Config) -> Result<Self, RelayError> {
         let error = |source| RelayError::Bind { address: config.listen, target: config.target, source };
-        let socket = UdpSocket::bind(config.listen).await.map_err(error)?;
-        let address = socket.local_addr().map_err(error)?;
+        let socket = Socket::open(config.listen).await.map_err(error)?;
+        let address = socket.address().map_err(error)?;
         let stop = CancellationToken::new();
-        let local = Link::new(format!("local to {}", config.target), Profile::default(), 0);
+        let unharmed = Link::new(format!("local to {}", config.target), [Shape::default(); 2], 0);
+        let courier = Courier::new(2 * (config.sources.len() + 1));
+        let lanes = |number: usize, link: &Link, forth: Direction| Lanes {
+            forth: Lane::new(link.clone(), forth, &courier, 2 * number),
+            back: Lane::new(link.clone(), forth.reverse(), &courier, 2 * number + 1),
+        };
+        let of_source = |(number, source): (usize, &Source)| {
+            (source.address, lanes(number, &source.link, source.direction))
+        };
         let server = Server {
             listening: Arc::new(socket),
             target: config.target,
-            sources: config.sources,
-            local,
+            own: address.ip(),
+            sources: config.sources.iter().enumerate().map(of_source).collect(),
+            local: lanes(config.sources.len(), &unharmed, Direction::Forth),
             flows: HashMap::new(),
+            answers: JoinSet::new(),
             started: Instant::now(),
             stop: stop.clone(),
         };
+        let thread = courier.start().map_err(RelayError::Thread)?;
         let task = tokio::spawn(server.run());
-        Ok(Self { address, stop, task })
+        Ok(Self { address, stop, task, courier, thread: Some(thread) })
     }
 
     /// Where it listens.
@@ -91,72 +108,74 @@ impl Relay {
     /// Ends the relay and waits until its address is free again.
     pub async fn close(mut self) {
         self.stop.cancel();
+        self.courier.stop();
         let _ = (&mut self.task).await;
+        if let Some(thread) = self.thread.take() {
+            let _ = tokio::task::spawn_blocking(|| thread.join()).await;
+        }
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
         self.stop.cancel();
+        self.courier.stop();
     }
 }
 
 struct Server {
-    listening: Arc<UdpSocket>,
+    listening: Arc<Socket>,
     target: SocketAddr,
-    sources: Vec<Source>,
-    local: Link,
+    /// Address of the sockets towards the target.
+    own: IpAddr,
+    sources: Vec<(IpAddr, Lanes)>,
+    local: Lanes,
     /// At most [`FLOWS_MAX`].
     flows: HashMap<SocketAddr, Flow>,
+    /// One for each flow, and those of evicted ones for a moment.
+    answers: JoinSet<()>,
     started: Instant,
     stop: CancellationToken,
 }
 
 impl Server {
     async fn run(mut self) {
-        let mut buffer = vec![0; DATAGRAM_MAX];
-        loop {
-            let received = tokio::select! {
-                () = self.stop.cancelled() => return,
-                received = self.listening.recv_from(&mut buffer) => received,
-            };
-            // An error belongs to an earlier datagram to a source that is gone (ICMP); the socket stays good.
-            let Ok((length, source)) = received else { continue };
-            if !self.flows.contains_key(&source) {
-                match self.flow(source).await {
-                    Ok(flow) => self.flows.insert(source, flow),
-                    Err(error) => {
-                        tracing::warn!(%source, target = %self.target, %error, "no socket for a flow");
-                        continue;
-                    }
-                };
+        let mut inlet = Inlet::new();
+        while inlet.ready(&self.listening, &self.stop).await {
+            while let Some((train, source)) = inlet.take(&self.listening) {
+                if !self.flows.contains_key(&source) {
+                    match self.flow(source).await {
+                        Ok(flow) => self.flows.insert(source, flow),
+                        Err(error) => {
+                            tracing::warn!(%source, target = %self.target, %error, "no socket for a flow");
+                            continue;
+                        }
+                    };
+                }
+                self.flows[&source].send(train);
             }
-            self.flows[&source].send(&buffer[..length], self.started);
         }
+        self.flows.clear();
+        while self.answers.join_next().await.is_some() {}
     }
 
     async fn flow(&mut self, source: SocketAddr) -> std::io::Result<Flow> {
         if self.flows.len() >= FLOWS_MAX {
-            let idle = self.flows.iter().min_by_key(|(_, flow)| flow.last_used.load(Ordering::Relaxed));
+            let idle = self.flows.iter().min_by_key(|(_, flow)| flow.last_used());
             if let Some(idle) = idle.map(|(source, _)| *source) {
                 tracing::debug!(source = %idle, at_ms = millis(self.started), "an idle flow makes room");
                 self.flows.remove(&idle);
             }
         }
-        let own = self.listening.local_addr()?.ip();
-        let upstream = UdpSocket::bind(SocketAddr::new(own, 0)).await?;
-        let (link, forth) = self.sources.iter().find(|known| known.address == source.ip()).map_or_else(
-            || (self.local.clone(), Direction::Forth),
-            |known| (known.link.clone(), known.direction),
-        );
-        tracing::debug!(%source, target = %self.target, link = link.name(), "new flow");
-        let ends = Ends {
-            upstream: Arc::new(upstream),
-            target: self.target,
-            listening: Arc::clone(&self.listening),
-            source,
-            started: self.started,
-        };
-        Ok(Flow::start(ends, link, forth, self.stop.child_token()))
+        while self.answers.try_join_next().is_some() {}
+        let upstream = Socket::open(SocketAddr::new(self.own, 0)).await?;
+        let known = self.sources.iter().find(|(address, _)| *address == source.ip());
+        let lanes = known.map_or(&self.local, |(_, lanes)| lanes).clone();
+        tracing::debug!(%source, target = %self.target, link = lanes.forth.link.name(), "new flow");
+        let target = Exit { socket: Arc::new(upstream), address: self.target };
+        let back = Exit { socket: Arc::clone(&self.listening), address: source };
+        let (flow, answers) = Flow::new(lanes, target, back, self.started, self.stop.child_token());
+        self.answers.spawn(answers.run());
+        Ok(flow)
     }
 }
