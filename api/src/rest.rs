@@ -25,6 +25,8 @@
 //! | POST /v1/explain | [`explain::ExplainRequest`] | [`explain::ExplanationView`] |
 //! | POST /v1/drain | [`drain::DrainRequest`] | [`drain::DrainReply`] |
 //! | POST /v1/reach | [`reach::ReachRequest`] | [`reach::ReachReply`] |
+//! | GET /v1/trust | | [`trust::TrustView`] |
+//! | POST /v1/trust/rotate, /v1/trust/finish | [`trust::TrustRequest`] | [`trust::TrustReply`] |
 //! | GET /v1/backup | | a copy of the store, as bytes: a file `store.redb` |
 //!
 //! Every other answer is an [`error::ErrorBody`] with a status of 4xx or 5xx.
@@ -40,6 +42,7 @@ pub mod service;
 pub mod site;
 pub mod status;
 pub mod token;
+pub mod trust;
 pub mod workload;
 
 use serde::de::DeserializeOwned;

@@ -123,6 +123,16 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     hash(&SHA256, bytes).as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
+/// Certificates, DER, as one text in PEM.
+pub fn to_pem(certificates: &[Vec<u8>]) -> String {
+    crate::pem::encode_certificates(certificates)
+}
+
+/// SHA-256 of an anchor, DER: what names it where its bytes would be too long.
+pub fn fingerprint(anchor: &[u8]) -> [u8; 32] {
+    sha256(anchor)
+}
+
 /// Whether two bundles have an anchor key in common: then either could issue in the other's name, and `link` refuses
 /// them.
 pub fn shares_anchor_key(one: &Bundle, other: &Bundle) -> bool {

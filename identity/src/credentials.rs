@@ -118,7 +118,14 @@ impl Credentials {
         let (begin, end) = (ms(self.not_before_s), ms(self.not_after_s));
         let issued = begin + BACKDATE.as_millis() as u64;
         let begin = if issued < end { issued } else { begin };
-        begin + end.saturating_sub(begin) / 2
+        // A leaf that ends before it begins is due at its end, whatever it says of its beginning.
+        (begin + end.saturating_sub(begin) / 2).min(end)
+    }
+
+    /// Whether the CA with this certificate, DER, has signed the leaf.
+    pub fn is_signed_by(&self, anchor: &[u8]) -> bool {
+        let key = x509::read(anchor).map(|read| read.spki);
+        self.chain.first().zip(key).is_some_and(|(leaf, key)| x509::is_signed_with(leaf, &key))
     }
 
     pub(crate) fn certified(&self) -> &Arc<CertifiedKey> {

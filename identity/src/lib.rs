@@ -8,7 +8,7 @@
 //! - [`rotation`]: the CAs of a site over time. [`bundle`]: anchors in SPIFFE's format. [`invite`]: invites and join tokens. [`proof`]: secrets bound to a
 //!   session.
 //!
-//! What this crate deliberately does not know: files, sockets, clocks (times are arguments, or rustls's own), and
+//! What this crate deliberately does not know: files, sockets, clocks (times are arguments, or read by what [`tls::judge_by`] was given), and
 //! which sites are linked: it is told.
 
 pub mod bundle;

@@ -7,7 +7,10 @@
 //!
 //! This is pure: the shell stores [`Authority`] after each step, tells it what others hold, and publishes its bundle.
 
-use crate::bundle;
+mod successor;
+
+pub use successor::{RefusedBundle, VOUCHERS_MAX, successor};
+
 use crate::ca::{Ca, CrossError};
 use model::identity::{Bundle, TrustDomain};
 use std::collections::BTreeMap;
@@ -89,6 +92,11 @@ impl Authority {
         }
     }
 
+    /// Number of the bundle.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
     /// Whose it is.
     pub fn trust_domain(&self) -> &TrustDomain {
         self.signing.trust_domain()
@@ -115,6 +123,13 @@ impl Authority {
         let coming = self.coming.iter().map(|ca| ca.cert_der().to_vec());
         let anchors = going.chain([self.signing.cert_der().to_vec()]).chain(coming).collect();
         Bundle { trust_domain: self.trust_domain().clone(), sequence: self.sequence, anchors }
+    }
+
+    /// What shows whoever holds an older bundle that this one comes from the same site: certificates of newer keys under
+    /// older ones, newest first. See [`successor()`].
+    pub fn vouchers(&self, now_ms: u64) -> Vec<Vec<u8>> {
+        let coming = self.coming.iter().filter_map(|next| self.signing.cross(next, now_ms).ok());
+        coming.chain(self.signing.crosses().iter().cloned()).collect()
     }
 
     /// Step 1: publishes the anchor of the next CA. The signature that will be needed is tried first.
@@ -200,18 +215,4 @@ impl Authority {
         };
         Err(RotationError::Phase { is })
     }
-}
-
-/// What becomes of a bundle that a linked site has sent over a connection that was verified against the one that is
-/// held: the newer of the two; none: nothing changes.
-///
-/// # Errors
-/// It is not good, or of another trust domain; what is held stays.
-pub fn newer(held: &Bundle, offered: &Bundle) -> Result<Option<Bundle>, bundle::BundleError> {
-    if offered.trust_domain != held.trust_domain {
-        let named = offered.trust_domain.clone();
-        return Err(bundle::BundleError::OtherDomain { trust_domain: held.trust_domain.clone(), named });
-    }
-    bundle::check(offered)?;
-    Ok((offered.sequence > held.sequence).then(|| offered.clone()))
 }

@@ -12,12 +12,14 @@ use crate::verify::{Called, Callers, Known};
 use model::identity::{Bundle, TrustDomain};
 use model::tunnel::ALPN_LINK;
 use rustls::client::Resumption;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::time_provider::TimeProvider;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// What APIs that want the name of a server are given. It is not sent and not looked at: sites are known by their
 /// trust domain.
@@ -74,6 +76,26 @@ impl Expect {
     }
 }
 
+/// Milliseconds since 1970 by the clock of the process.
+static READ_CLOCK: OnceLock<fn() -> u64> = OnceLock::new();
+
+/// Says by which clock certificates are judged in this process: milliseconds since 1970. Before that, and without it,
+/// it is that of the host. Only the first call counts.
+pub fn judge_by(clock: fn() -> u64) {
+    let _ = READ_CLOCK.set(clock);
+}
+
+/// The clock of TLS sessions.
+#[derive(Debug)]
+struct Clock;
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let Some(read) = READ_CLOCK.get() else { return Some(UnixTime::now()) };
+        Some(UnixTime::since_unix_epoch(Duration::from_millis(read())))
+    }
+}
+
 /// A server's config: presents `credentials`, verifies callers against `trust` by the rules of `accept`.
 ///
 /// Where strangers may come (`anonymous`, or an offered ALPN `meshfed-link/1`) the anchors of the own bundle stand
@@ -97,7 +119,7 @@ pub fn server_config(
         trust: trust.clone(),
         always_with_anchors: accept.anonymous,
     };
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_details(provider, Arc::new(Clock))
         .with_protocol_versions(&[&TLS13])
         .expect("ring has suites of TLS 1.3")
         .with_client_cert_verifier(Arc::new(callers))
@@ -117,7 +139,7 @@ pub fn client_config(credentials: Option<&LiveCredentials>, expect: &Expect, alp
         role: expect.role,
         known: expect.known.clone(),
     };
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_details(provider, Arc::new(Clock))
         .with_protocol_versions(&[&TLS13])
         .expect("ring has suites of TLS 1.3")
         .dangerous()
@@ -147,7 +169,9 @@ impl ResolvesServerCert for Shown {
             return Some(certified);
         }
         let anchors = &self.trust.load().own.bundle.anchors;
-        let anchors = anchors.iter().map(|der| CertificateDer::from(der.clone()));
+        // The oldest last: while a root is rotated, a token that was made before still finds the anchors that it knows
+        // at the end of the chain.
+        let anchors = anchors.iter().rev().map(|der| CertificateDer::from(der.clone()));
         let chain = certified.cert.iter().cloned().chain(anchors).collect();
         Some(Arc::new(CertifiedKey::new(chain, certified.key.clone())))
     }

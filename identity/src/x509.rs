@@ -2,7 +2,7 @@
 
 use model::ids::InvalidId;
 use rustls::pki_types::CertificateDer;
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, SubjectPublicKeyInfo, X509Certificate};
 
 /// A certificate as far as meshfed reads it; whether to trust it is not its business.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,16 @@ pub(crate) fn read(der: &[u8]) -> Option<Certificate> {
         not_before_s: certificate.validity().not_before.timestamp(),
         not_after_s: certificate.validity().not_after.timestamp(),
     })
+}
+
+/// Whether a certificate is signed with the key of this DER `SubjectPublicKeyInfo`. Names and times are not looked at.
+pub(crate) fn is_signed_with(der: &[u8], spki: &[u8]) -> bool {
+    let (Ok((_, certificate)), Ok((_, key))) =
+        (X509Certificate::from_der(der), SubjectPublicKeyInfo::from_der(spki))
+    else {
+        return false;
+    };
+    certificate.verify_signature(Some(&key)).is_ok()
 }
 
 /// As an anchor for rustls's chain checks; none when it cannot be one.

@@ -8,7 +8,7 @@ use identity::credentials::Credentials;
 use identity::key::NodeKey;
 use identity::live::LiveCredentials;
 use identity::peer::PeerError;
-use identity::rotation::{Authority, Phase, RotationError, newer};
+use identity::rotation::{Authority, Phase, RefusedBundle, RotationError, successor};
 use identity::tls::client_config;
 use identity::trust::TrustStore;
 use model::identity::{Bundle, SpiffeId};
@@ -207,11 +207,72 @@ fn a_newer_bundle_replaces_an_older_one_and_never_the_reverse() {
     let first = west.bundle();
     west.publish(ca(), now_ms()).expect("published");
     let both = west.bundle();
-    assert_eq!(newer(&first, &both), Ok(Some(both.clone())));
-    assert_eq!(newer(&both, &first), Ok(None));
-    assert_eq!(newer(&both, &both), Ok(None));
+    let vouchers = west.vouchers(now_ms());
+    assert_eq!(successor(&first, &both, &vouchers), Ok(Some(both.clone())));
+    assert_eq!(successor(&both, &both, &vouchers), Ok(None));
+    let older = Err(RefusedBundle::Older { offered: 1, held: 2 });
+    assert_eq!(successor(&both, &first, &vouchers), older);
+    let other = Bundle { sequence: both.sequence, ..first.clone() };
+    assert_eq!(successor(&both, &other, &vouchers), Err(RefusedBundle::Differs { sequence: 2 }));
     let foreign = Site::new("east.mesh").ca.bundle(9);
-    assert!(newer(&first, &foreign).is_err());
+    assert!(matches!(successor(&first, &foreign, &vouchers), Err(RefusedBundle::Foreign { .. })));
     let empty = Bundle { sequence: 9, anchors: Vec::new(), ..first.clone() };
-    assert!(newer(&first, &empty).is_err());
+    assert!(matches!(successor(&first, &empty, &vouchers), Err(RefusedBundle::Bad(_))));
+}
+
+#[test]
+fn a_bundle_is_taken_through_all_rotations_that_were_missed_and_never_with_an_anchor_that_nobody_vouches_for()
+{
+    let mut west = west();
+    let mut held = vec![west.bundle()];
+    for _ in 0..CROSSES_MAX {
+        rotate(&mut west);
+        held.push(west.bundle());
+    }
+    let (last, vouchers) = (west.bundle(), west.vouchers(now_ms()));
+    for held in &held[..CROSSES_MAX] {
+        assert_eq!(successor(held, &last, &vouchers), Ok(Some(last.clone())));
+    }
+    // Neither the number nor an anchor that is known makes up for one that is not.
+    let evil = ca();
+    let stranger = |at| Err(RefusedBundle::Stranger { at });
+    let mut forged = last.clone();
+    forged.sequence = 99;
+    forged.anchors.push(evil.cert_der().to_vec());
+    assert_eq!(successor(&last, &forged, &vouchers), stranger(1));
+    let alone = evil.bundle(99);
+    assert_eq!(successor(&last, &alone, &[]), stranger(0));
+    // What vouches for it is signed by itself, by a leaf's key, or is a leaf.
+    let own = ca().cross(&evil, now_ms()).expect("signed");
+    assert_eq!(successor(&last, &alone, &[own, evil.cert_der().to_vec()]), stranger(0));
+    let leaf = leaf(&west);
+    assert_eq!(successor(&last, &alone, leaf.current().chain()), stranger(0));
+    // One that is missing on the way.
+    assert_eq!(successor(&held[0], &last, &vouchers[..CROSSES_MAX - 1]), stranger(0));
+}
+
+#[test]
+fn a_token_that_was_made_before_a_root_was_published_is_good_until_the_old_one_is_retired() {
+    let mut west = west();
+    let site = |authority: &Authority| {
+        let trust = TrustStore::new(authority.bundle()).expect("good");
+        let accept = identity::tls::Accept { own: &[], linked: &[], anonymous: true };
+        identity::tls::server_config(&leaf(authority), &trust, accept, &[b"meshfed/1"])
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let joins = |digest, server| {
+        let expect =
+            identity::tls::Expect::digest(domain("west.mesh"), digest, identity::peer::RoleKind::Gateway);
+        runtime.block_on(shake(server, client_config(None, &expect, &[b"meshfed/1"]))).1.is_ok()
+    };
+    let before = identity::bundle::digest(&west.bundle());
+    west.publish(ca(), now_ms()).expect("published");
+    let during = identity::bundle::digest(&west.bundle());
+    for _ in 0..2 {
+        assert!(joins(before, site(&west)) && joins(during, site(&west)));
+        let _ = west.switch(now_ms());
+    }
+    west.retire(&nobody(), &[], false).expect("retired");
+    assert!(!joins(before, site(&west)) && !joins(during, site(&west)));
+    assert!(joins(identity::bundle::digest(&west.bundle()), site(&west)));
 }

@@ -80,6 +80,9 @@ pub struct SiteConfig {
     pub link_open: bool,
     /// Every linked peer's catalog has been complete at least once, so an unknown DNS name does not exist.
     pub names_complete: bool,
+    /// Fingerprint (SHA-256 of the certificate) of the anchor that signs leaves: a node whose leaf another one has
+    /// signed renews it. None: the federation does not say.
+    pub signer: Option<[u8; 32]>,
 }
 
 /// A linked site, as gateways and agents need it.

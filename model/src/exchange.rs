@@ -3,6 +3,7 @@
 //! A session is symmetric: each side is the origin of its own catalog and a consumer of the other's.
 
 use crate::catalog::{Entry, Scope, Version, View};
+use crate::identity::Bundle;
 use crate::ids::{Incarnation, SiteUid};
 
 /// What a consumer holds of an origin.
@@ -54,6 +55,17 @@ pub enum PeerMessage {
     },
     /// The speaker is alive; sent when nothing else was for 5 s.
     KeepAlive,
+    /// As `KeepAlive`, with the anchors of the speaker's site, and which of the listener's the speaker holds. Said at the
+    /// beginning, and when one of them changes. One that does not know it takes it for a `KeepAlive`.
+    Trust {
+        /// Anchors of the speaker.
+        bundle: Bundle,
+        /// Certificates of newer keys under older ones, newest first, at most 5: by them whoever holds an older bundle
+        /// knows that this one is its successor.
+        vouchers: Vec<Vec<u8>>,
+        /// Sequence of the listener's bundle that the speaker has stored.
+        holds: u64,
+    },
     /// The speaker has unlinked the listener, who should withdraw its imports and forget the link.
     Unlinked,
 }

@@ -7,6 +7,8 @@ pub use folder::{Membership, NodeFolder};
 pub use lock::{FolderLock, LockError};
 
 use crate::channel;
+use crate::config::NodeConfig;
+use crate::store::ConfigStore;
 use crate::stream::{Dial, Io};
 use crate::tally::Tally;
 use anyhow::{Context, bail};
@@ -179,30 +181,35 @@ fn joined(key: &NodeKey, token: &JoinToken, reply: pb::JoinReply) -> anyhow::Res
     Ok(Membership { credentials, reply, addresses: token.addresses.clone() })
 }
 
-/// Renews the certificate at half of its life, until shutdown begins. Connections that are open stay open: the new
-/// certificate counts for the next handshakes.
+/// Renews the certificate at half of its life, and when the config says that another root of the site signs than the one
+/// that it is of, until shutdown begins. Connections that are open stay open: the new certificate counts for the next
+/// handshakes.
 pub async fn keep_renewed(
     credentials: LiveCredentials,
     folder: NodeFolder,
     dial: Arc<dyn Dial>,
     trust: TrustStore,
+    store: Arc<ConfigStore>,
     tally: Arc<Tally>,
     shutdown: Shutdown,
 ) {
+    let mut config = store.subscribe();
     // A certificate that is due again as soon as it was issued (a clock is wrong, or the CA runs out) is like a failure.
     let mut backoff = Backoff::new(RENEW_PAUSES.0, RENEW_PAUSES.1);
     loop {
         let left = Duration::from_millis(
             credentials.current().renew_at_ms().saturating_sub(runtime::clock::unix_ms()),
         );
-        let wait = if left.is_zero() {
+        let signer = config.borrow_and_update().site.as_ref().and_then(|site| site.signer);
+        let of_another = is_of_another_root(&credentials.current(), &store.current());
+        let wait = if left.is_zero() || of_another {
             let renewed = tokio::select! {
                 renewed = renew(&credentials, &folder, dial.as_ref(), &trust) => renewed,
                 () = shutdown.begun() => return,
             };
             tally.renewed(renewed.is_ok());
             match renewed {
-                Ok(()) => info!("certificate renewed"),
+                Ok(()) => info!(of_another_root = of_another, "certificate renewed"),
                 Err(error) => {
                     let error = format!("{error:#}");
                     let end = credentials.current().not_after_ms();
@@ -223,11 +230,24 @@ pub async fn keep_renewed(
             backoff.reset();
             left.min(SLEEP_MAX)
         };
+        // Config changes often; whether the leaf is of another root is looked at only when that may have changed.
+        let other_signer =
+            config.wait_for(|config| config.site.as_ref().and_then(|site| site.signer) != signer);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
+            Ok(_) = other_signer => {}
             () = shutdown.begun() => return,
         }
     }
+}
+
+/// Whether the site's leaves are signed by another root than the one that has signed this.
+fn is_of_another_root(held: &Credentials, config: &NodeConfig) -> bool {
+    let signs = config.site.as_ref().and_then(|site| {
+        let signer = site.signer?;
+        site.bundle.anchors.iter().find(|anchor| identity::bundle::fingerprint(anchor) == signer)
+    });
+    signs.is_some_and(|anchor| !held.is_signed_by(anchor))
 }
 
 async fn renew(

@@ -42,6 +42,21 @@ static RESET: Spec = Spec::counter(
     &["reason"],
 );
 static OPEN: Spec = Spec::gauge("meshfed_streams_open", "Streams that are open, of all connections.", &[]);
+static STUCK: Spec = Spec::gauge(
+    "meshfed_streams_stuck",
+    "Streams whose reader at this end does not take what is there at the moment.",
+    &[],
+);
+static BUFFER: Spec = Spec::gauge(
+    "meshfed_tunnel_buffer_bytes",
+    "Bytes that connections may have in buffers beyond what each has anyway: credit of peers, and send windows.",
+    &[],
+);
+static BUFFER_MAX: Spec = Spec::gauge(
+    "meshfed_tunnel_buffer_limit_bytes",
+    "The most that meshfed_tunnel_buffer_bytes may be.",
+    &[],
+);
 static FAILED: Spec =
     Spec::counter("meshfed_handshakes_failed_total", "Handshakes that were begun and came to nothing.", &[]);
 static TURNED_AWAY: Spec = Spec::counter(
@@ -155,6 +170,9 @@ pub static SPECS: &[&Spec] = &[
     &REFUSED,
     &RESET,
     &OPEN,
+    &STUCK,
+    &BUFFER,
+    &BUFFER_MAX,
     &FAILED,
     &TURNED_AWAY,
     &RETRIED,
@@ -222,6 +240,9 @@ impl Sources {
         reading.set(&TAKEN, &[], counters.streams_taken as f64);
         reading.set(&ACCEPTED, &[], counters.streams_accepted as f64);
         reading.set(&OPEN, &[], counters.streams_open() as f64);
+        reading.set(&STUCK, &[], counters.streams_stuck as f64);
+        reading.set(&BUFFER, &[], counters.buffer_bytes as f64);
+        reading.set(&BUFFER_MAX, &[], counters.buffer_max as f64);
         for (code, count) in &counters.streams_refused {
             reading.set(&REFUSED, &[&label(&code.to_string())], *count as f64);
         }

@@ -25,7 +25,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a process waits for before it is ready: a list of named checks. Clones share it.
 ///
-/// Readiness must never wait for another site; that is for the callers to keep.
+/// Readiness must never wait for another site without a deadline of a few seconds; that is for the callers to keep.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
     checks: Arc<Mutex<BTreeMap<&'static str, Option<String>>>>,

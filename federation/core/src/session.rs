@@ -86,6 +86,7 @@ impl Session {
             | PeerMessage::Batch(_)
             | PeerMessage::Refused { .. }
             | PeerMessage::KeepAlive
+            | PeerMessage::Trust { .. }
             | PeerMessage::Unlinked => {}
         }
         self.outbox.push_back(Queued { after_commit, message });

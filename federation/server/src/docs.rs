@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use sync_core::source::SourceId;
 
 /// Bytes as hexadecimal text.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Hex(pub Vec<u8>);
 
 impl Serialize for Hex {
@@ -27,12 +27,7 @@ impl Serialize for Hex {
 impl<'de> Deserialize<'de> for Hex {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let bad = || serde::de::Error::custom("not hexadecimal");
-        if !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(bad());
-        }
-        let byte = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| bad());
-        Ok(Self((0..text.len()).step_by(2).map(byte).collect::<Result<_, _>>()?))
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not hexadecimal"))
     }
 }
 
@@ -44,6 +39,15 @@ impl std::fmt::Debug for Hex {
 }
 
 impl Hex {
+    /// Reads hexadecimal text; none: it is not.
+    pub fn parse(text: &str) -> Option<Self> {
+        if !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        let byte = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).ok();
+        (0..text.len()).step_by(2).map(byte).collect::<Option<_>>().map(Self)
+    }
+
     fn array<const N: usize>(&self) -> Option<[u8; N]> {
         self.0.as_slice().try_into().ok()
     }
@@ -111,6 +115,11 @@ impl From<&Bundle> for BundleDoc {
 }
 
 impl BundleDoc {
+    /// Its number.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
     /// Back to the model.
     pub fn bundle(&self) -> Bundle {
         Bundle {
@@ -152,6 +161,9 @@ pub struct LinkDoc {
     /// While `Confirming`: the invite, so that the confirmation can be repeated. It holds a secret.
     #[serde(default)]
     pub invite: Option<InviteText>,
+    /// Number of the own bundle that the other site has said that it has stored; 0: it has said nothing.
+    #[serde(default)]
+    pub holds: u64,
 }
 
 /// An invite as text; a secret.
@@ -266,6 +278,8 @@ pub struct NodeDoc {
     pub left: bool,
     /// When the last certificate that it was given runs out; 0: not known.
     pub certificate_until_ms: u64,
+    /// Fingerprint of the CA that has signed it; empty: not known.
+    pub certificate_signer: Hex,
 }
 
 /// A resource, as a person wrote it.
@@ -333,6 +347,22 @@ mod tests {
         let json = serde_json::to_string(&invite).expect("json");
         let back: InviteDoc = serde_json::from_str(&json).expect("reads");
         assert_eq!(back.secret().expect("there").expose(), secret.expose());
+    }
+
+    #[test]
+    fn links_and_nodes_of_a_store_from_before_rotation_are_read() {
+        let link = r#"{"site": {"id": "west", "uid": "00000000000000000000000000000007", "trust_domain": "west.mesh",
+            "locality": "us/sjc", "clusterset": "meshfed", "gateways": [["gw-0", "127.0.0.1:4430"]]},
+            "bundle": {"trust_domain": "west.mesh", "sequence": 1, "anchors": ["00"]},
+            "linked_at_ms": 5, "state": "active"}"#;
+        let spec = serde_json::to_value(LinkSpec::default()).expect("json");
+        let mut link: serde_json::Value = serde_json::from_str(link).expect("json");
+        link["spec"] = spec;
+        let link: LinkDoc = serde_json::from_value(link).expect("a link");
+        assert_eq!((link.holds, link.bundle.sequence()), (0, 1));
+        let node: NodeDoc =
+            serde_json::from_str(r#"{"joined_at_ms": 5, "certificate_until_ms": 9}"#).expect("a node");
+        assert_eq!((node.certificate_until_ms, node.certificate_signer), (9, Hex::default()));
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod sources;
 mod start;
 mod status;
 mod troubles;
+pub(crate) mod trust;
 
 use crate::answer::{Answer, Denied};
 use crate::book::Book;
@@ -39,7 +40,7 @@ use federation_core::imports::merge::Condition;
 use federation_core::imports::{FirstSeen, Imports};
 use federation_core::session::{Dialled, SessionId};
 use model::catalog::{ServiceSpec, SiteInfo};
-use model::config::VipRange;
+use model::config::{ConfigVersion, VipRange};
 use model::decision::Explanation;
 use model::endpoint::Endpoint;
 use model::exchange::PeerMessage;
@@ -277,6 +278,8 @@ pub struct Hub {
     vips_written: u64,
     first_seen_written: FirstSeen,
     tick_at: Instant,
+    /// Since which position of the config the nodes are told of the own bundle as it is.
+    bundle_told_at: Option<ConfigVersion>,
 }
 
 impl Hub {
@@ -313,11 +316,12 @@ impl Hub {
             Input::NodeSaid { node, connection, message } => self.node_said(&node, connection, message, now),
             Input::NodeDown { node, connection } => self.node_down(&node, connection, now),
             Input::SessionUp { site, session, dialled, to, stop } => {
-                let entry = SessionEntry { site: site.clone(), to, stop, greeted: false };
+                let entry = SessionEntry::new(site.clone(), to, stop);
                 self.session_up(site, session, dialled, entry, now);
             }
             Input::SessionSaid { site, session, message } => {
                 if !self.heard_parting(session, &message) {
+                    self.heard_trust(&site, session, &message);
                     self.replicator.handle_message(&site, session, message, now);
                 }
             }

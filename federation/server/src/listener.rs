@@ -59,6 +59,12 @@ impl Connected for TlsIo {
     }
 }
 
+impl axum::extract::connect_info::Connected<axum::serve::IncomingStream<'_, Accepted>> for PeerInfo {
+    fn connect_info(stream: axum::serve::IncomingStream<'_, Accepted>) -> Self {
+        stream.io().peer().clone()
+    }
+}
+
 impl TlsIo {
     /// Who is at the other end.
     pub fn peer(&self) -> &PeerInfo {

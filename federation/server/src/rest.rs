@@ -4,10 +4,11 @@
 
 mod handlers;
 mod reach;
+mod trust;
 
 use crate::answer::{Denial, Denied};
 use crate::hub::HubHandle;
-use crate::listener::Accepted;
+use crate::listener::{Accepted, PeerInfo};
 use api::rest::error::{ApiError, ErrorBody};
 use axum::Json;
 use axum::Router;
@@ -48,7 +49,8 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let router = router(Api { hub, config_address });
-    axum::serve(connections, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    let service = router.into_make_service_with_connect_info::<PeerInfo>();
+    axum::serve(connections, service).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
 fn router(api: Api) -> Router {
@@ -73,6 +75,9 @@ fn router(api: Api) -> Router {
         .route("/v1/drain", post(h::drain))
         .route("/v1/reach", post(reach::reach))
         .route("/v1/backup", get(h::backup))
+        .route("/v1/trust", get(trust::trust))
+        .route("/v1/trust/rotate", post(trust::rotate))
+        .route("/v1/trust/finish", post(trust::finish))
         .fallback(h::nothing)
         .method_not_allowed_fallback(h::not_so)
         .layer(DefaultBodyLimit::max(BODY_MAX))

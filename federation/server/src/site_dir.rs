@@ -1,9 +1,14 @@
-//! The files of a site directory that say who the site is: `uid`, `ca/ca.crt`, `ca/ca.key`. They live apart from the
+//! The files of a site directory that say who the site is: `uid`, and its CAs in `ca/` (see `authority`). They live apart from the
 //! store, so that a lost store does not make the site another one.
+
+mod authority;
+
+pub(crate) use authority::Files;
 
 use identity::ca::{Ca, CaError, IssueError, lifetime};
 use identity::credentials::{Credentials, CredentialsError};
 use identity::key::{KeyError, NodeKey};
+use identity::rotation::Authority;
 use model::config::VipRange;
 use model::identity::{Role, SpiffeId, TrustDomain};
 use model::ids::{InvalidId, Label, SiteUid};
@@ -53,6 +58,23 @@ pub enum SiteDirError {
         #[source]
         source: CaError,
     },
+    /// A file of a rotation is not what it should be.
+    #[error("{} cannot be used: {reason}; restore `ca/` from a backup", path.display())]
+    Damaged {
+        /// File.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file cannot be removed.
+    #[error("{} cannot be removed", path.display())]
+    Remove {
+        /// File.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// No key could be made.
     #[error("no key could be made")]
     Key(#[source] KeyError),
@@ -70,8 +92,8 @@ pub struct SiteDir {
     pub path: PathBuf,
     /// Its uid.
     pub uid: SiteUid,
-    /// Its CA.
-    pub ca: Ca,
+    /// Its CAs.
+    pub authority: Authority,
 }
 
 impl std::fmt::Debug for SiteDir {
@@ -100,7 +122,7 @@ impl SiteDir {
         file::write_atomic(&folder.join("ca.crt"), ca.cert_pem().as_bytes(), MODE_PUBLIC)?;
         // Last, since it marks the directory as whole.
         file::write_atomic(&path.join("uid"), format!("{uid}\n").as_bytes(), MODE_PUBLIC)?;
-        Ok(Self { path: path.to_owned(), uid, ca })
+        Ok(Self { path: path.to_owned(), uid, authority: Authority::settled(ca, 1) })
     }
 
     /// Reads the directory.
@@ -116,12 +138,8 @@ impl SiteDir {
         let uid = read(path.join("uid"), "uid")?;
         let uid =
             uid.trim().parse().map_err(|source| SiteDirError::Uid { path: path.join("uid"), source })?;
-        let folder = path.join("ca");
-        let certificate = read(folder.join("ca.crt"), "ca/ca.crt")?;
-        let key = read(folder.join("ca.key"), "ca/ca.key")?;
-        let ca = Ca::from_pem(trust_domain, &certificate, &key)
-            .map_err(|source| SiteDirError::Ca { path: folder, source })?;
-        Ok(Self { path: path.to_owned(), uid, ca })
+        let authority = authority::open(path, trust_domain)?;
+        Ok(Self { path: path.to_owned(), uid, authority })
     }
 
     /// Makes a key and a certificate for an administrator.
@@ -131,7 +149,7 @@ impl SiteDir {
     pub fn issue_admin(&self, name: Label, now_ms: u64) -> Result<Credentials, SiteDirError> {
         let role = Role::Admin(name);
         let lifetime = lifetime(&role);
-        issue(&self.ca, role, lifetime, now_ms)
+        issue(self.authority.signing(), role, lifetime, now_ms)
     }
 
     /// File of the store.
@@ -176,7 +194,7 @@ mod tests {
         let made = SiteDir::create(&path, &domain, runtime::clock::unix_ms()).expect("makes");
         let opened = SiteDir::open(&path, &domain).expect("opens");
         assert_eq!(made.uid, opened.uid);
-        assert_eq!(made.ca.cert_der(), opened.ca.cert_der());
+        assert_eq!(made.authority.bundle(), opened.authority.bundle());
         let error = SiteDir::create(&path, &domain, 1).expect_err("is there").to_string();
         assert!(error.contains("has a site already"), "{error}");
         let admin =

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Kinds of messages between federations.
-const KINDS: [&str; 8] = ["hello", "batch", "ack", "digest", "resync", "refused", "keep alive", "unlinked"];
+const KINDS: [&str; 9] =
+    ["hello", "batch", "ack", "digest", "resync", "refused", "keep alive", "unlinked", "trust"];
 
 /// Plain numbers that only grow.
 #[derive(Debug)]
@@ -116,6 +117,7 @@ pub(crate) fn kind(message: &PeerMessage) -> &'static str {
         PeerMessage::Refused { .. } => KINDS[5],
         PeerMessage::KeepAlive => KINDS[6],
         PeerMessage::Unlinked => KINDS[7],
+        PeerMessage::Trust { .. } => KINDS[8],
     }
 }
 

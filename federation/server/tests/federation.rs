@@ -22,5 +22,7 @@ mod rest;
 mod scrapes;
 #[path = "federation/storing.rs"]
 mod storing;
+#[path = "federation/trust.rs"]
+mod trust;
 #[path = "federation/unlinking.rs"]
 mod unlinking;

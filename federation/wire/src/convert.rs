@@ -31,6 +31,8 @@ pub mod limits {
     pub const SITES_MAX: usize = 1024;
     /// Anchors of a bundle.
     pub const ANCHORS_MAX: usize = 16;
+    /// Certificates that stand beside a bundle, to show that it is the successor of an older one.
+    pub const VOUCHERS_MAX: usize = 5;
     /// Bytes of a certificate or a certificate request.
     pub const CERTIFICATE_MAX: usize = 8 * 1024;
     /// Certificates of a chain.

@@ -143,3 +143,29 @@ proptest! {
         prop_assert_eq!(travel::<pb::RedeemRequest, RedeemRequest>(&request), Ok(request));
     }
 }
+
+/// Messages as an older release knows them.
+#[derive(Clone, PartialEq, Message)]
+struct OlderPeerMessage {
+    #[prost(message, optional, tag = "7")]
+    keep_alive: Option<OlderKeepAlive>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct OlderKeepAlive {}
+
+#[test]
+fn a_peer_that_knows_nothing_of_roots_hears_that_the_other_is_alive_and_is_heard_as_before() {
+    let bundle = model::identity::Bundle {
+        trust_domain: "east.mesh".parse().expect("valid"),
+        sequence: 2,
+        anchors: vec![vec![1], vec![2]],
+    };
+    let trust = PeerMessage::Trust { bundle, vouchers: vec![vec![3]], holds: 7 };
+    let bytes = pb::PeerMessage::from(&trust).encode_to_vec();
+    let heard = OlderPeerMessage::decode(bytes.as_slice()).expect("it leaves out what it does not know");
+    assert_eq!(heard.keep_alive, Some(OlderKeepAlive {}));
+    let bytes = heard.encode_to_vec();
+    let said = pb::PeerMessage::decode(bytes.as_slice()).expect("well formed").try_into();
+    assert_eq!(said, Ok(PeerMessage::KeepAlive));
+}

@@ -111,7 +111,7 @@ pub fn read_der(site: &Site, der: &[u8]) {
         Ok(()) => {
             TrustStore::new(given.clone()).expect("good");
             let _ = bundle::shares_anchor_key(&given, &site.ca.bundle(1));
-            let _ = identity::rotation::newer(&site.ca.bundle(1), &given);
+            let _ = identity::rotation::successor(&site.ca.bundle(1), &given, &given.anchors);
         }
         Err(error) => is_readable(&chain(&error)),
     }

@@ -146,6 +146,7 @@ async fn a_renewal_replaces_the_certificate_and_drops_no_stream() {
         folder.clone(),
         dial,
         site.trust(),
+        store.clone(),
         Arc::default(),
         shutdown.clone(),
     ));
@@ -180,6 +181,7 @@ async fn a_renewal_waits_for_a_federation_that_is_dead() {
         folder,
         ByTcp::to(address),
         site.trust(),
+        ConfigStore::open(directory.path()).expect("opens"),
         Arc::default(),
         shutdown.clone(),
     ));
@@ -207,6 +209,7 @@ async fn a_renewal_for_somebody_else_changes_nothing() {
         folder.clone(),
         dial,
         site.trust(),
+        ConfigStore::open(directory.path()).expect("opens"),
         Arc::default(),
         shutdown.clone(),
     ));
@@ -214,5 +217,44 @@ async fn a_renewal_for_somebody_else_changes_nothing() {
     assert_eq!(live.current().chain_pem(), member.credentials.chain_pem());
     let stored = folder.membership().expect("reads").expect("a member").credentials;
     assert_eq!(stored.chain_pem(), member.credentials.chain_pem());
+    shutdown.begin();
+}
+
+#[tokio::test]
+async fn a_certificate_is_renewed_at_once_when_another_root_signs_than_the_one_that_it_is_of() {
+    let site = Site::new("east");
+    let federation = Federation::start(&site).await;
+    let directory = tempfile::tempdir().expect("a folder");
+    let folder = NodeFolder::open(directory.path()).expect("opens");
+    let token = federation.token(NodeKind::Agent, "vm-1", vec![federation.address]);
+    let member = enroll::join(&token, way(federation.address).await, None).await.expect("joins");
+    folder.store(&member).expect("stored");
+    let live = LiveCredentials::new(member.credentials.clone());
+    let store = ConfigStore::open(folder.path()).expect("opens");
+    let shutdown = Shutdown::new();
+    tokio::spawn(enroll::keep_renewed(
+        live.clone(),
+        folder.clone(),
+        ByTcp::to(federation.address),
+        site.trust(),
+        store.clone(),
+        Arc::default(),
+        shutdown.clone(),
+    ));
+    // The next root is published: the one that signs is the one that has signed.
+    let next = identity::ca::Ca::generate(&site.domain, runtime::clock::unix_ms()).expect("made");
+    let signed_by = |anchor: &[u8]| {
+        let mut entry = site.entry(Vec::new());
+        if let Some(model::config::ConfigValue::Site(site)) = &mut entry.value {
+            site.bundle.anchors.push(next.cert_der().to_vec());
+            site.signer = Some(identity::bundle::fingerprint(anchor));
+        }
+        federation.snapshot(true, vec![entry])
+    };
+    store.apply(signed_by(&site.bundle().anchors[0])).expect("applies");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(federation.renewals(), 0, "it is good for days");
+    store.apply(signed_by(next.cert_der())).expect("applies");
+    eventually("a renewal", || federation.renewals() >= 1).await;
     shutdown.begin();
 }

@@ -129,6 +129,7 @@ impl Site {
             bundle: self.bundle(),
             link_open: false,
             names_complete: true,
+            signer: None,
         };
         ConfigEntry { key: ConfigKey::Site, value: Some(ConfigValue::Site(site)) }
     }

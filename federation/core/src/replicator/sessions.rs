@@ -120,7 +120,8 @@ impl Replicator {
             PeerMessage::Ack(version) => self.handle_ack(site, version, now)?,
             PeerMessage::Digest { version, digest } => self.handle_digest(site, version, digest, now),
             PeerMessage::Resync { reason } => self.handle_resync(site, reason, now),
-            PeerMessage::KeepAlive => {}
+            // Whom to trust is the shell's business.
+            PeerMessage::KeepAlive | PeerMessage::Trust { .. } => {}
         }
         self.heard(site, now);
         Ok(())
@@ -176,7 +177,7 @@ impl Replicator {
                 }
                 Ok(())
             }
-            PeerMessage::KeepAlive if rival.waiting.is_some() => {
+            PeerMessage::KeepAlive | PeerMessage::Trust { .. } if rival.waiting.is_some() => {
                 rival.heard_at = now;
                 Ok(())
             }
@@ -188,6 +189,7 @@ impl Replicator {
                 Ok(())
             }
             PeerMessage::KeepAlive
+            | PeerMessage::Trust { .. }
             | PeerMessage::Batch(_)
             | PeerMessage::Ack(_)
             | PeerMessage::Digest { .. }

@@ -193,6 +193,7 @@ impl Hub {
             state: LinkState::AwaitsConfirmation,
             pending_until_ms: Some(invite.expires_ms),
             invite: None,
+            holds: 0,
         });
         let was_active = link.state == LinkState::Active;
         if link.state == LinkState::AwaitsConfirmation {
@@ -310,6 +311,7 @@ impl Hub {
                 state: LinkState::Confirming,
                 pending_until_ms: Some(invite.expires_ms),
                 invite: Some(InviteText(invite.encode())),
+                holds: 0,
             },
         };
         if link.state == LinkState::Confirming {

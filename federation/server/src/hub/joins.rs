@@ -193,6 +193,7 @@ impl Hub {
             vip_slot: Some(slot),
             left: false,
             certificate_until_ms: end_of(&chain),
+            certificate_signer: Hex(self.pki.signer().to_vec()),
         };
         let mut batch = WriteBatch::default();
         batch.put(token_key(&request.token), &token);
@@ -264,6 +265,7 @@ impl Hub {
             tunnel_address: tunnel_address.or(before.tunnel_address),
             left: false,
             certificate_until_ms: end_of(&chain),
+            certificate_signer: Hex(self.pki.signer().to_vec()),
             ..before
         };
         let mut batch = WriteBatch::default();
@@ -290,6 +292,7 @@ impl Hub {
                 return Err(Denied::conflict(format!("{id} does not renew its certificate here"), "", ""));
             }
         }
+        let signer = self.pki.signer();
         let chain = self.pki.issue(csr, id.role.clone()).map_err(|error| {
             Denied::invalid("no certificate was issued", runtime::telemetry::chain(&error).to_string(), "")
         })?;
@@ -300,6 +303,7 @@ impl Hub {
         };
         if let Some((id, node)) = node.and_then(|id| Some((id.clone(), self.nodes.get_mut(&id)?))) {
             node.doc.certificate_until_ms = end_of(&chain);
+            node.doc.certificate_signer = Hex(signer.to_vec());
             // With the next batch: it only explains why a node cannot connect.
             self.batch.put(node_key(&id), &node.doc);
         }

@@ -58,6 +58,16 @@ static BATCHES: Spec = Spec::counter(
 );
 static REFUSED: Spec =
     Spec::counter("meshfed_peer_messages_refused_total", "Messages of peers that were refused.", &[]);
+static ROTATION: Spec = Spec::gauge(
+    "meshfed_root_rotation_step",
+    "How far the rotation of the root is: 0 none is under way, 1 the next root is published, 2 it signs.",
+    &[],
+);
+static ROTATION_WAITS: Spec = Spec::gauge(
+    "meshfed_root_rotation_waits_for",
+    "Linked sites, gateways and agents that are not ready for the next step of a rotation.",
+    &[],
+);
 static STORE: Spec = Spec::gauge("meshfed_store_bytes", "Size of the store.", &[]);
 static STORE_OK: Spec = Spec::gauge("meshfed_store_writable", "1 while changes can be stored.", &[]);
 static WAITING: Spec = Spec::gauge(
@@ -83,6 +93,8 @@ static OF_HUB: &[&Spec] = &[
     &REPAIRS,
     &BATCHES,
     &REFUSED,
+    &ROTATION,
+    &ROTATION_WAITS,
     &STORE,
     &STORE_OK,
     &WAITING,
@@ -144,6 +156,9 @@ impl Hub {
         reading.set(&BATCHES, &["received"], counters.batches_applied as f64);
         reading.set(&BATCHES, &["sent"], counters.batches_made as f64);
         reading.set(&REFUSED, &[], counters.messages_refused as f64);
+        let (step, waits_for) = self.rotation();
+        reading.set(&ROTATION, &[], f64::from(step));
+        reading.set(&ROTATION_WAITS, &[], waits_for as f64);
         reading.set(&STORE, &[], self.store.bytes() as f64);
         reading.set(&STORE_OK, &[], if self.store_problem.is_none() { 1.0 } else { 0.0 });
         let backlog = self.replicator.backlog();

@@ -349,6 +349,11 @@ impl Hub {
             if !left && told <= 1 {
                 continue;
             }
+            if self.needs_old_root(&id) {
+                // Peers dial it no more, but the old root is not retired behind its back.
+                self.hide_gateway(&id);
+                continue;
+            }
             self.nodes.remove(&id);
             self.batch.delete(node_key(&id));
             if !left {
@@ -374,8 +379,16 @@ impl Hub {
             bundle: self.pki.bundle(),
             link_open: !self.invites.is_empty() || self.tokens.values().any(|token| token.agent),
             names_complete: self.replicator.names_complete(),
+            signer: Some(self.pki.signer()),
+        };
+        let told = match self.book.find(&ConfigKey::Site) {
+            Some(ConfigValue::Site(told)) => told.bundle == site.bundle,
+            Some(_) | None => false,
         };
         self.book.set(ConfigKey::Site, ConfigValue::Site(site));
+        if !told {
+            self.bundle_told_at = Some(self.book.version());
+        }
 
         let told: Vec<SiteId> = self
             .book

@@ -29,6 +29,17 @@ pub(super) struct SessionEntry {
     pub stop: CancellationToken,
     /// Something was said over it already, so that it may be kept alive.
     pub greeted: bool,
+    /// Numbers of the own bundle and of the peer's that were last told over it.
+    pub trust_told: Option<(u64, u64)>,
+    /// A bundle of the peer was refused, and that was noted: one event for each session is enough.
+    pub refusal_noted: bool,
+}
+
+impl SessionEntry {
+    /// One over which nothing was said.
+    pub fn new(site: SiteId, to: mpsc::Sender<PeerMessage>, stop: CancellationToken) -> Self {
+        Self { site, to, stop, greeted: false, trust_told: None, refusal_noted: false }
+    }
 }
 
 /// Attempts to reach the federation of one peer.
@@ -89,6 +100,7 @@ impl Hub {
                 }
             }
         }
+        self.tell_trust();
         for session in std::mem::take(&mut self.closing) {
             self.close_session(session);
         }

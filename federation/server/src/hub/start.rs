@@ -236,6 +236,7 @@ impl Hub {
             kept_alive_at: now,
             vip_path,
             tick_at: now,
+            bundle_told_at: None,
         };
         for key in owners_lost {
             hub.batch.delete(DocumentKey::new(DocumentKind::Owner, key));

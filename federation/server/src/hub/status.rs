@@ -84,6 +84,7 @@ impl Hub {
         let mut findings = Vec::new();
         self.find_site(&site, &mut findings);
         self.find_troubles(&mut findings);
+        self.find_trust(&mut findings);
         peers.iter().for_each(|peer| find_peer(peer, &mut findings));
         self.find_nodes(&mut findings);
         self.find_services(&mut findings);
@@ -241,15 +242,15 @@ impl Hub {
                 "certificates",
                 site.certificates.problem.clone(),
                 String::new(),
-                "see docs: renewing the CA",
+                &format!("meshfed trust rotate --context {}", self.site.id),
             ));
         } else if self.pki.ca_not_after_ms().saturating_sub(site.now_at_ms) < CA_WARNING_MS {
             findings.push(finding(
                 "warning",
                 "certificates",
                 "the CA runs out in less than 30 days".to_owned(),
-                String::new(),
-                "make a new CA",
+                "leaves end with it".to_owned(),
+                &format!("meshfed trust rotate --context {}", self.site.id),
             ));
         }
         if site.recovering {
@@ -307,7 +308,15 @@ impl Hub {
                 ));
                 continue;
             }
-            if node.live.is_none() && node.doc.left {
+            if node.live.is_none() && node.doc.left && self.needs_old_root(id) {
+                findings.push(finding(
+                    "note",
+                    &id.to_string(),
+                    "is away, and its certificate is of the old root".to_owned(),
+                    "nobody is told to dial it; it is kept in mind while the root is rotated".to_owned(),
+                    "start it before the old root is retired, or let it join again afterwards",
+                ));
+            } else if node.live.is_none() && node.doc.left {
                 findings.push(finding(
                     "note",
                     &id.to_string(),

@@ -44,7 +44,7 @@ fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Refusal> {
 }
 
 /// A body that may be left out.
-fn optional<T: DeserializeOwned + Default>(bytes: &Bytes) -> Result<T, Refusal> {
+pub(super) fn body_or_default<T: DeserializeOwned + Default>(bytes: &Bytes) -> Result<T, Refusal> {
     if bytes.is_empty() { Ok(T::default()) } else { body(bytes) }
 }
 
@@ -73,7 +73,7 @@ fn boxed(message: impl Into<String>, cause: impl Into<String>, help: &str) -> Bo
     Box::new(ApiError::new(message, cause, help))
 }
 
-fn gone(gone: crate::hub::Gone) -> Refusal {
+pub(super) fn gone(gone: crate::hub::Gone) -> Refusal {
     Denied::unavailable(gone.to_string(), "", "run this again in a moment").into()
 }
 
@@ -91,7 +91,7 @@ pub(super) async fn site(State(api): State<Api>) -> Reply<SiteView> {
 }
 
 pub(super) async fn invite(State(api): State<Api>, bytes: Bytes) -> Reply<InviteReply> {
-    let request: InviteRequest = optional(&bytes)?;
+    let request: InviteRequest = body_or_default(&bytes)?;
     Ok(Json(api.hub.demand(move |hub| hub.invite(request)).await?))
 }
 

@@ -66,7 +66,7 @@ pub struct Site {
     pub trust: TrustStore,
     pub roads: Roads,
     /// Removed when the test ends.
-    _temporary: Arc<tempfile::TempDir>,
+    pub _temporary: Arc<tempfile::TempDir>,
 }
 
 pub fn settings(name: &str) -> SiteSettings {
@@ -113,7 +113,7 @@ impl Site {
         let folder = temporary.path().join(settings.site.as_str());
         let dir = SiteDir::create(&folder, &settings.trust_domain, unix_ms()).expect("makes the site");
         let admin = dir.issue_admin("root".parse().expect("valid"), unix_ms()).expect("issues");
-        let trust = TrustStore::new(dir.ca.bundle(1)).expect("a good bundle");
+        let trust = TrustStore::new(dir.authority.bundle()).expect("a good bundle");
         drop(dir);
         if let Some(uid) = uid {
             std::fs::write(folder.join("uid"), uid).expect("writes");

@@ -151,6 +151,7 @@ impl From<&SiteConfig> for pb::SiteConfig {
             bundle: Some((&config.bundle).into()),
             link_open: config.link_open,
             names_complete: config.names_complete,
+            signer: config.signer.map(|signer| signer.to_vec()).unwrap_or_default(),
         }
     }
 }
@@ -164,6 +165,10 @@ impl TryFrom<pb::SiteConfig> for SiteConfig {
             bundle: convert("bundle", config.bundle)?,
             link_open: config.link_open,
             names_complete: config.names_complete,
+            signer: match config.signer.as_slice() {
+                [] => None,
+                signer => Some(bytes("signer", signer)?),
+            },
         })
     }
 }

@@ -42,7 +42,12 @@ impl From<&PeerMessage> for pb::PeerMessage {
                     let reason = pb::SessionRefusal::from(*reason) as i32;
                     Wire::Refused(pb::RefusedSession { reason })
                 }
-                PeerMessage::KeepAlive => Wire::KeepAlive(pb::KeepAlive {}),
+                PeerMessage::KeepAlive => Wire::KeepAlive(pb::KeepAlive::default()),
+                PeerMessage::Trust { bundle, vouchers, holds } => Wire::KeepAlive(pb::KeepAlive {
+                    bundle: Some(bundle.into()),
+                    vouchers: vouchers.clone(),
+                    holds: *holds,
+                }),
                 PeerMessage::Unlinked => Wire::Unlinked(pb::Unlinked {}),
             }),
         }
@@ -68,7 +73,7 @@ impl TryFrom<pb::PeerMessage> for PeerMessage {
             Wire::Refused(refused) => {
                 Self::Refused { reason: word::<pb::SessionRefusal, _>("refused.reason", refused.reason)? }
             }
-            Wire::KeepAlive(_) => Self::KeepAlive,
+            Wire::KeepAlive(alive) => alive_of(alive).in_field("keep_alive")?,
             Wire::Unlinked(_) => Self::Unlinked,
         })
     }
@@ -81,6 +86,15 @@ fn hello_of(hello: pb::PeerHello) -> Result<PeerMessage, WireError> {
         held: hello.held.map(|held| held.try_into().in_field("held")).transpose()?,
         scope: convert("scope", hello.scope)?,
         view: word::<pb::View, _>("view", hello.view)?,
+    })
+}
+
+fn alive_of(alive: pb::KeepAlive) -> Result<PeerMessage, WireError> {
+    let Some(bundle) = alive.bundle else { return Ok(PeerMessage::KeepAlive) };
+    Ok(PeerMessage::Trust {
+        bundle: bundle.try_into().in_field("bundle")?,
+        vouchers: certificates("vouchers", alive.vouchers, limits::VOUCHERS_MAX)?,
+        holds: alive.holds,
     })
 }
 

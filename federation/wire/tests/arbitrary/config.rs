@@ -115,9 +115,10 @@ prop_compose! {
 }
 
 pub fn config_entry() -> impl Strategy<Value = ConfigEntry> {
-    let own = (site(), bundle(), any::<bool>(), any::<bool>()).prop_map(
-        |(site, bundle, link_open, names_complete)| {
-            let config = SiteConfig { site, bundle, link_open, names_complete };
+    let signer = option::of(any::<[u8; 32]>());
+    let own = (site(), bundle(), any::<bool>(), any::<bool>(), signer).prop_map(
+        |(site, bundle, link_open, names_complete, signer)| {
+            let config = SiteConfig { site, bundle, link_open, names_complete, signer };
             (ConfigKey::Site, ConfigValue::Site(config))
         },
     );

@@ -75,6 +75,8 @@ pub fn peer_message() -> impl Strategy<Value = PeerMessage> {
         reason().prop_map(|reason| PeerMessage::Resync { reason }),
         refused.prop_map(|reason| PeerMessage::Refused { reason }),
         Just(PeerMessage::KeepAlive),
+        (bundle(), vec(vec(any::<u8>(), 1..50), 0..6), any::<u64>())
+            .prop_map(|(bundle, vouchers, holds)| PeerMessage::Trust { bundle, vouchers, holds }),
         Just(PeerMessage::Unlinked),
     ]
 }
