@@ -89,14 +89,20 @@ impl Held {
         self.views.peers.iter().find(|(id, view)| id == site && view.state.is_usable()).map(|(_, view)| view)
     }
 
-    /// Whether new streams may go there.
-    fn takes(&self) -> bool {
+    /// Whether new streams can go there.
+    fn is_live(&self) -> bool {
         let Some(link) = &self.link else { return false };
-        let health = link.connection.health();
-        health.state == State::Live
-            && !health.peer_draining
-            && !self.views.draining
-            && link.connection.close_reason().is_none()
+        link.connection.health().state == State::Live && link.connection.close_reason().is_none()
+    }
+
+    /// Whether it says that it drains.
+    fn drains(&self) -> bool {
+        self.views.draining || self.link.as_ref().is_some_and(|link| link.connection.health().peer_draining)
+    }
+
+    /// Whether new streams should go there.
+    fn takes(&self) -> bool {
+        self.is_live() && !self.drains()
     }
 }
 
@@ -150,30 +156,27 @@ impl Gateways {
         }
     }
 
-    /// Connections for a new stream to `site`, best first: those that take new streams and see the site, by round trip
-    /// to it, then by open streams. Streams within the own site need no view.
+    /// Connections for a new stream to `site`, best first: live ones that see the site, by round trip to it, then by open
+    /// streams. Streams within the own site need no view. Gateways that drain come last: one that leaves still serves
+    /// those who have nobody else yet.
     pub fn candidates(&self, site: Option<&SiteId>) -> Vec<(GatewayName, Link)> {
         let mut found: Vec<_> = self.with(|held| {
-            let takes = held.iter().filter(|(_, held)| held.takes());
-            takes
-                .filter_map(|(name, held)| {
-                    let link = held.link.clone()?;
-                    let beyond = match site {
-                        None => Duration::ZERO,
-                        Some(site) => held.view(site)?.rtt.unwrap_or(Duration::MAX),
-                    };
-                    let rtt = link.connection.health().rtt.unwrap_or_default().saturating_add(beyond);
-                    Some((
-                        rtt.as_millis() / RTT_GRAIN.as_millis(),
-                        link.connection.load().streams,
-                        name.clone(),
-                        link,
-                    ))
-                })
-                .collect()
+            let live = held.iter().filter(|(_, held)| held.is_live());
+            live.filter_map(|(name, held)| {
+                let link = held.link.clone()?;
+                let beyond = match site {
+                    None => Duration::ZERO,
+                    Some(site) => held.view(site)?.rtt.unwrap_or(Duration::MAX),
+                };
+                let rtt = link.connection.health().rtt.unwrap_or_default().saturating_add(beyond);
+                let grains = rtt.as_millis() / RTT_GRAIN.as_millis();
+                let rank = (held.drains(), grains, link.connection.load().streams);
+                Some((rank, name.clone(), link))
+            })
+            .collect()
         });
-        found.sort_by_key(|(rtt, streams, _, _)| (*rtt, *streams));
-        found.into_iter().map(|(_, _, name, link)| (name, link)).collect()
+        found.sort_by_key(|(rank, _, _)| *rank);
+        found.into_iter().map(|(_, name, link)| (name, link)).collect()
     }
 
     /// Whether a stream whose connection has fallen silent could go another way, to `site` or within the own one. Only

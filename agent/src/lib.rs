@@ -207,7 +207,15 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
         explainer: Arc::new(move |request| explainer.explain(&request)),
     });
     tokio::spawn(stream.run(late.child()));
-    tokio::spawn(enroll::keep_renewed(credentials.clone(), folder, dial, trust, tally, late.child()));
+    tokio::spawn(enroll::keep_renewed(
+        credentials.clone(),
+        folder,
+        dial,
+        trust,
+        store.clone(),
+        tally,
+        late.child(),
+    ));
 
     let locality = options.locality.clone().unwrap_or_else(|| membership.reply.locality.clone());
     let host = Host { name: options.host.clone(), locality: locality.clone(), network: network.clone() };

@@ -7,6 +7,7 @@
 //! | 0 | – | – | the server sends back whatever comes |
 //! | 1 | warm-up, ms | measured time, ms | the client sends; the server counts what comes between two instants of **its own** clock, and answers with the bytes and the nanoseconds between them, 8 bytes each |
 //! | 2 | – | – | the server sends one byte and waits for the end |
+//! | 3 | – | – | the server sends as fast as it is taken |
 //!
 //! So what still lies in a buffer on the way is never taken for carried.
 
@@ -34,6 +35,7 @@ enum Use {
     Echo,
     Sink { warm_up: Duration, measured: Duration },
     Hold,
+    Source,
 }
 
 impl Use {
@@ -48,6 +50,7 @@ impl Use {
                 head[5..].copy_from_slice(&ms(measured));
             }
             Self::Hold => head[0] = 2,
+            Self::Source => head[0] = 3,
         }
         head
     }
@@ -59,6 +62,7 @@ impl Use {
             0 => Some(Self::Echo),
             1 => Some(Self::Sink { warm_up: ms([a, b, c, d]), measured: ms([e, f, g, h]) }),
             2 => Some(Self::Hold),
+            3 => Some(Self::Source),
             _ => None,
         }
     }
@@ -111,6 +115,12 @@ async fn connection(mut stream: TcpStream) -> Result<()> {
         Some(Use::Hold) => {
             stream.write_all(&[1]).await?;
             tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)
+        }
+        Some(Use::Source) => {
+            let chunk = vec![0x5a; CHUNK];
+            loop {
+                stream.write_all(&chunk).await?;
+            }
         }
         Some(Use::Sink { warm_up, measured }) => {
             let counted = count(&mut stream, warm_up, measured).await?;
@@ -180,18 +190,48 @@ pub async fn bulk(address: SocketAddr, warm_up: Duration, measured: Duration) ->
 /// The connection failed, or one took longer than 20 s.
 pub async fn round_trips(address: SocketAddr, lasting: Duration) -> Result<Vec<Duration>> {
     let mut stream = in_time(begin(address, Use::Echo)).await?;
-    let mut head = [0; SMALL];
     let (end, mut times) = (Instant::now() + lasting, Vec::new());
     while Instant::now() < end {
         let began = Instant::now();
-        in_time(async {
-            stream.write_all(&[7; SMALL]).await?;
-            stream.read_exact(&mut head).await
-        })
-        .await?;
+        in_time(round_trip(&mut stream)).await?;
         times.push(began.elapsed());
     }
     Ok(times)
+}
+
+/// One small request over a connection of [`echo`], and its answer. It has no deadline of its own.
+///
+/// # Errors
+/// The connection failed.
+pub async fn round_trip(stream: &mut TcpStream) -> Result<()> {
+    stream.write_all(&[7; SMALL]).await?;
+    stream.read_exact(&mut [0; SMALL]).await.map(drop)
+}
+
+/// A connection for [`round_trip`] that is open from end to end.
+///
+/// # Errors
+/// It failed, or took longer than 20 s.
+pub async fn echo(address: SocketAddr) -> Result<TcpStream> {
+    in_time(async {
+        let mut stream = begin(address, Use::Echo).await?;
+        round_trip(&mut stream).await?;
+        Ok(stream)
+    })
+    .await
+}
+
+/// A connection over which the server sends as fast as it is taken. The first byte has come.
+///
+/// # Errors
+/// It failed, or took longer than 20 s.
+pub async fn source(address: SocketAddr) -> Result<TcpStream> {
+    in_time(async {
+        let mut stream = begin(address, Use::Source).await?;
+        stream.read_u8().await?;
+        Ok(stream)
+    })
+    .await
 }
 
 /// New connections, one after the other: from the connect to the first byte of the server.
@@ -235,7 +275,8 @@ mod tests {
     #[test]
     fn a_head_says_what_a_connection_is_for() {
         let ms = Duration::from_millis;
-        for wanted in [Use::Echo, Use::Sink { warm_up: ms(3), measured: ms(70_000) }, Use::Hold] {
+        for wanted in [Use::Echo, Use::Sink { warm_up: ms(3), measured: ms(70_000) }, Use::Hold, Use::Source]
+        {
             assert_eq!(Use::decode(wanted.encode()), Some(wanted));
         }
         assert_eq!(Use::decode([9; 9]), None);
@@ -258,6 +299,14 @@ mod tests {
         let mut byte = [0];
         let silent = timeout(Duration::from_millis(100), held.readable()).await;
         assert!(silent.is_err() || held.try_read(&mut byte).is_err(), "nothing more comes, and no end");
+    }
+
+    #[tokio::test]
+    async fn a_source_sends_what_is_taken() {
+        let mut taken = vec![0; 4 * CHUNK];
+        let mut source = source(server().await).await.expect("it runs");
+        in_time(source.read_exact(&mut taken)).await.expect("it goes on");
+        assert!(taken.iter().all(|byte| *byte == 0x5a));
     }
 
     #[tokio::test]

@@ -194,10 +194,17 @@ impl Liveness {
     pub fn handle_stream_opened(&mut self, stream: StreamId, awaits_answer: bool, now: Instant) {
         self.streams += 1;
         if self.streams == 1 {
+            let heard = now.saturating_duration_since(self.silent_since);
+            let lately = self.timers.busy_interval;
             // At the idle rate the last packet may be a second old without anything being wrong.
             self.silent_since = self.silent_since.max(now);
-            self.ask_once = true;
-            self.next_send = self.next_send.min(now);
+            // Where packets went both ways just now, as with one short stream after the other, an ask would only cost
+            // each of them two packets more.
+            let asked = self.last_sent.is_some_and(|at| now.saturating_duration_since(at) < lately);
+            if heard >= lately || !asked {
+                self.ask_once = true;
+                self.next_send = self.next_send.min(now);
+            }
         }
         if awaits_answer && self.opens.len() < OPENS_MAX {
             let patience = self.timers.open_answer_min.max(self.round_trip() * 2);
@@ -385,7 +392,10 @@ impl Liveness {
         self.heard_count = self.heard_count.saturating_add(1);
         if sequence > self.heard {
             let gap = (sequence - self.heard).min(JUMP_MAX);
-            self.loss_in.note(gap, 1, now);
+            match self.state {
+                State::Dead => self.loss_in.note_outage(gap, 1, now),
+                State::Live | State::Suspect => self.loss_in.note(gap, 1, now),
+            }
             self.heard = sequence;
             self.heard_at = now;
         } else {
@@ -405,7 +415,10 @@ impl Liveness {
             }
             let expected = probe.heard - self.reported;
             let arrived = probe.heard_count.saturating_sub(self.reported_count).min(expected);
-            self.loss_out.note(expected, arrived, now);
+            match self.state {
+                State::Dead => self.loss_out.note_outage(expected, arrived, now),
+                State::Live | State::Suspect => self.loss_out.note(expected, arrived, now),
+            }
             // Where much is lost anyway, a lost padded probe says nothing.
             let counts = self.loss_out.at_worst() < 0.2;
             self.black_hole.note_report(probe.heard, arrived < expected && counts);

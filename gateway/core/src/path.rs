@@ -350,8 +350,12 @@ impl PathTable {
         if path.address.is_none() || path.dialling || (*site == self.own.site && !stays) {
             return false;
         }
-        let alive = self.on_path(site, gateway).filter(|(_, c)| c.health.state != State::Dead);
-        alive.filter(|(_, c)| c.dialled || !stays).count() < self.settings.connections
+        let alive = || self.on_path(site, gateway).map(|(_, c)| c).filter(|c| c.health.state != State::Dead);
+        // Where the other side dials too and its connections stay, more of ours would only be closed again.
+        let theirs_stay = !stays && alive().any(|c| !c.dialled);
+        let busy = alive().filter(|c| !theirs_stay && c.load.streams >= self.settings.streams_busy).count();
+        let wanted = (self.settings.connections + busy).min(self.settings.connections_max);
+        alive().filter(|c| c.dialled || !stays).count() < wanted
     }
 
     /// Looks at everything of one site: dials, and tells what has changed.

@@ -112,7 +112,7 @@ impl Door {
             own: self.paths.site(),
             sender,
             import,
-            draining: self.paths.is_draining(),
+            draining: self.paths.is_refusing(),
             // This stream is among them already.
             open_of_sender: self.paths.streams_of(who).saturating_sub(1),
             open: u32::try_from(self.streams.running()).unwrap_or(u32::MAX),

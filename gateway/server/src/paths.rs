@@ -61,6 +61,8 @@ pub(crate) struct Paths {
     /// Changes whenever the state of a peer or a path does.
     changed: watch::Sender<()>,
     draining: AtomicBool,
+    /// It also refuses what still comes.
+    refusing: AtomicBool,
 }
 
 impl Paths {
@@ -89,6 +91,7 @@ impl Paths {
             wake: Notify::new(),
             changed: watch::Sender::new(()),
             draining: AtomicBool::new(false),
+            refusing: AtomicBool::new(false),
         })
     }
 
@@ -280,6 +283,12 @@ impl Paths {
 
     /// Takes no new streams, or takes them again; peers are told.
     pub(crate) fn set_draining(&self, draining: bool) {
+        self.refusing.store(draining, Ordering::SeqCst);
+        self.tell_draining(draining);
+    }
+
+    /// Tells peers that it drains, so that they place streams elsewhere, and still takes those of who has nobody else.
+    pub(crate) fn tell_draining(&self, draining: bool) {
         self.draining.store(draining, Ordering::SeqCst);
         let inner = self.lock();
         for connection in inner.connections.values().chain(inner.agents.all()) {
@@ -288,6 +297,12 @@ impl Paths {
         self.changed.send_replace(());
     }
 
+    /// Whether new streams are refused.
+    pub(crate) fn is_refusing(&self) -> bool {
+        self.refusing.load(Ordering::SeqCst)
+    }
+
+    /// Whether peers are told that it drains.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::SeqCst)
     }

@@ -38,6 +38,9 @@ use tunnel::{CloseCode, Tunnel, TunnelError};
 const OPENED_MAX: usize = 64;
 /// How long a gateway that leaves still answers, so that peers hear of it before its connections end.
 const GRACE: Duration = Duration::from_millis(200);
+/// How long a gateway that leaves still takes the streams of those who have no other gateway. In a rolling restart the
+/// next one goes when the one before is ready, and callers may need until a second dial to be connected to that.
+const LINGER: Duration = Duration::from_secs(2);
 /// How long the federation may take to hear that a gateway leaves.
 const WITHDRAW: Duration = Duration::from_secs(1);
 /// How long the last packets may take.
@@ -108,7 +111,7 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
     let is_of_site = matches!(options.entry, Entry::Given(_));
     let setting = |key: &'static str| if is_of_site { key } else { "--address" };
     let health = Health::new();
-    let config_ready = health.check("config");
+    let ready = (health.check("config"), health.check("paths"));
     // What ends last: it serves until the last stream is done.
     let late = Shutdown::new();
     let metrics = match &options.metrics {
@@ -194,9 +197,10 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
     let kept = tokio::spawn(store.clone().keep(late.clone()));
     // Ends by itself once the federation knows that this gateway leaves; connecting again would take that back.
     let reporting = Shutdown::new();
+    let renewing = store.clone();
     tokio::spawn(config_stream.run(reporting.clone()));
     tokio::spawn(routes.clone().run(store.clone(), late.clone()));
-    tokio::spawn(report::follow_config(paths.clone(), tunnel.clone(), store, config_ready, late.clone()));
+    tokio::spawn(report::follow_config(paths.clone(), tunnel.clone(), store, ready, late.clone()));
     tokio::spawn(paths.clone().run(late.clone()));
     tokio::spawn(report::tell(
         paths.clone(),
@@ -212,6 +216,7 @@ pub async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<Handle>
         folder,
         dial,
         trust,
+        renewing,
         routes.tally().clone(),
         late.clone(),
     ));
@@ -330,20 +335,22 @@ struct Leaving {
 }
 
 impl Leaving {
-    /// Refuses what is new, lets what is open finish, and ends.
+    /// Has others place what is new elsewhere, lets what is open finish, and ends. Who has nobody else yet, since
+    /// another gateway has only just come up, is served until it has, for at most [`LINGER`].
     async fn leave(self) {
-        self.paths.set_draining(true);
+        if self.paths.is_refusing() {
+            self.paths.set_draining(true);
+        } else {
+            self.paths.tell_draining(true);
+        }
         info!(
             streams = self.streams.running(),
-            "the gateway leaves: new streams are refused, open ones finish"
+            "the gateway leaves: new streams go elsewhere, open ones finish"
         );
         tokio::time::sleep(GRACE.min(self.limit)).await;
-        let empty = async {
-            while self.streams.running() > 0 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        if !drain_within(self.limit, empty).await {
+        drain_within(LINGER.min(self.limit), self.empty()).await;
+        self.paths.set_draining(true);
+        if !drain_within(self.limit, self.empty()).await {
             warn!(streams = self.streams.running(), limit = ?self.limit, "streams are still open, and are cut off");
         }
         self.streams.finish(Duration::ZERO).await;
@@ -354,6 +361,13 @@ impl Leaving {
         // The last config reaches the disk.
         let _ = self.kept.await;
         drop(self.lock);
+    }
+
+    /// Resolves when no stream is open.
+    async fn empty(&self) {
+        while self.streams.running() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Has the federation take this gateway from those that others dial. It ends the config stream when it has heard it;

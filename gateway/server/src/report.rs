@@ -53,15 +53,17 @@ pub(crate) async fn tell(
     }
 }
 
-/// Brings paths and tunnel in line with the config.
+/// Brings paths and tunnel in line with the config. `config` passes when there is one, `way` when [`await_paths`] says
+/// so.
 pub(crate) async fn follow_config(
     paths: Arc<Paths>,
     tunnel: Tunnel,
     store: Arc<ConfigStore>,
-    ready: Check,
+    (ready, way): (Check, Check),
     shutdown: Shutdown,
 ) {
     let mut config = store.subscribe();
+    let mut way = Some(way);
     loop {
         let current = config.borrow_and_update().clone();
         paths.handle_config(&current);
@@ -69,6 +71,9 @@ pub(crate) async fn follow_config(
             Some(site) => {
                 tunnel.set_link_open(site.link_open);
                 ready.ready();
+                if let Some(way) = way.take() {
+                    tokio::spawn(await_paths(paths.clone(), way));
+                }
             }
             None => ready.not_ready("no config yet: nothing on disk, and the federation has not sent any"),
         }
@@ -77,6 +82,32 @@ pub(crate) async fn follow_config(
             () = shutdown.begun() => return,
         }
     }
+}
+
+/// How long a gateway that has just started is not ready because linked sites cannot be reached yet. A rolling restart
+/// goes on when it is ready, so it should have its paths by then; a site that is dead must not hold it up for longer.
+const PATHS_WAIT: Duration = Duration::from_secs(2);
+/// Between two looks at them.
+const PATHS_LOOK: Duration = Duration::from_millis(20);
+
+/// Waits until every linked site can be reached by own paths, at most [`PATHS_WAIT`]. What fails later is no matter of
+/// readiness.
+async fn await_paths(paths: Arc<Paths>, ready: Check) {
+    let begin = tokio::time::Instant::now();
+    while begin.elapsed() < PATHS_WAIT {
+        let missing: Vec<String> = paths
+            .own_views()
+            .into_iter()
+            .filter(|(_, view)| !view.state.is_usable())
+            .map(|(site, _)| site.to_string())
+            .collect();
+        if missing.is_empty() {
+            break;
+        }
+        ready.not_ready(format!("no path yet to {}", missing.join(", ")));
+        tokio::time::sleep(PATHS_LOOK).await;
+    }
+    ready.ready();
 }
 
 /// Does what the federation asks for.

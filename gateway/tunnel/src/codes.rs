@@ -88,6 +88,8 @@ codes! {
         PathLost = 0x14, "path lost";
         /// Its opener broke the protocol.
         Protocol = 0x15, "protocol broken";
+        /// Its reader took next to nothing, and what it left unread was needed for others.
+        SlowReader = 0x16, "slow reader";
     }
 }
 

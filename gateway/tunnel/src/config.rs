@@ -1,6 +1,7 @@
 //! What a tunnel can be told, with the reasons for its defaults.
 
 use crate::bbr::BbrConfig;
+use crate::credit::Windows;
 use crate::room;
 use crate::unacked::Listening;
 use identity::peer::RoleKind;
@@ -104,8 +105,15 @@ pub struct Config {
     pub streams_max: u32,
     /// Credit of one stream, bytes. It caps one stream at window / round trip: 16 MiB are 1.3 Gbit/s at 100 ms.
     pub stream_window: u32,
-    /// Credit of a connection, bytes; at least four streams' worth, so that one slow reader does not stop the rest.
+    /// Credit of a connection that carries bulk, bytes; at least four streams' worth. An idle connection has 1 MiB, and
+    /// a busy one a stream's worth more for each stream whose reader takes nothing, as far as `buffer_max` allows.
     pub connection_window: u32,
+    /// Bytes that all connections together may have in buffers, beyond the first 1 MiB that each may receive and the
+    /// first 2 MiB that each may send: credit that peers were given, and send windows. Default 512 MiB. When no more
+    /// is left, the streams whose readers take least are reset.
+    pub buffer_max: u64,
+    /// Of these, those of one peer. Default 256 MiB.
+    pub buffer_per_peer_max: u64,
     /// Bytes that a connection keeps until they are acknowledged, at most: three congestion windows are kept, from
     /// 2 MiB up to this. Small streams may use 4 MiB more. 32 MiB are 1.3 Gbit/s at 200 ms.
     pub send_window: u64,
@@ -161,6 +169,8 @@ impl Config {
             streams_max: 2_048,
             stream_window: 16 * MIB,
             connection_window: 64 * MIB,
+            buffer_max: u64::from(512 * MIB),
+            buffer_per_peer_max: u64::from(256 * MIB),
             send_window: u64::from(32 * MIB),
             initial_window: 128 << 10,
             mtu_max: 1_452,
@@ -214,6 +224,8 @@ impl Config {
         let least = 4 * window;
         let connection = self.connection_window.into();
         range("connection_window", connection, least, 1 << 30, "one slow reader would stop all streams")?;
+        let most = self.buffer_max;
+        range("buffer_per_peer_max", self.buffer_per_peer_max, 0, most, "it is part of what all may have")?;
         let packets = 10 * u64::from(self.mtu_max);
         range("initial_window", self.initial_window, packets, 16 << 20, "the first packets would not fit")?;
         let idle = self.idle_timeout.as_millis() as u64;
@@ -224,6 +236,11 @@ impl Config {
             600_000,
             "shorter than the liveness limits makes them pointless",
         )
+    }
+
+    /// Credit of connections and streams.
+    pub(crate) fn windows(&self) -> Windows {
+        Windows { connection: self.connection_window.into(), stream: self.stream_window.into() }
     }
 
     /// The settings in the words of the transport.
@@ -237,7 +254,7 @@ impl Config {
             .max_concurrent_bidi_streams(VarInt::from_u32(self.streams_max))
             .max_concurrent_uni_streams(VarInt::from_u32(0))
             .stream_receive_window(VarInt::from_u32(self.stream_window))
-            .receive_window(VarInt::from_u32(self.connection_window))
+            .receive_window(VarInt::from_u64(self.windows().floor()).unwrap_or(VarInt::MAX))
             .send_window(room::initial(self.send_window))
             .send_fairness(true)
             .max_idle_timeout(Some(idle))

@@ -3,12 +3,14 @@
 use crate::codes::{CloseCode, StreamCode};
 use crate::config::Config;
 use crate::counters::Tally;
+use crate::credit::Credit;
 use crate::driver::{self, Shared};
 use crate::frame::{FrameError, FrameReader};
 use crate::incoming::{self, IncomingStream};
 use crate::places::Place;
+use crate::pool::Pool;
 use crate::room::Room;
-use crate::stream::{Slot, Stream};
+use crate::stream::{Shares, Slot, Stream};
 use bytes::{Buf, Bytes, BytesMut};
 use model::identity::SpiffeId;
 use model::tunnel::{Answer, StreamHeader};
@@ -141,6 +143,7 @@ pub(crate) struct Inner {
     open_timeout: Duration,
     shared: Arc<Shared>,
     room: Arc<Room>,
+    credit: Arc<Credit>,
     tally: Arc<Tally>,
     /// Of a connection that the peer has dialled.
     _place: Option<Place>,
@@ -180,13 +183,14 @@ impl Connection {
         quic: quinn::Connection,
         peer: SpiffeId,
         place: Option<Place>,
-        tally: Arc<Tally>,
+        (tally, pool): (Arc<Tally>, &Arc<Pool>),
         config: &Config,
     ) -> Self {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let room = Arc::new(Room::new(quic.clone(), config.send_window));
-        let shared =
-            driver::start(quic.clone(), config.liveness.clone(), Arc::clone(&room), Arc::clone(&tally), id);
+        let room = Arc::new(Room::new(quic.clone(), &peer, pool, config.send_window));
+        let credit = Arc::new(Credit::new(quic.clone(), &peer, pool, config.windows()));
+        let buffers = driver::Buffers { room: Arc::clone(&room), credit: Arc::clone(&credit) };
+        let shared = driver::start(quic.clone(), config.liveness.clone(), buffers, Arc::clone(&tally), id);
         let incoming = incoming::run(quic.clone(), Arc::clone(&room), Arc::clone(&tally), config);
         Self(Arc::new(Inner {
             quic,
@@ -196,6 +200,7 @@ impl Connection {
             open_timeout: config.open_timeout,
             shared,
             room,
+            credit,
             tally,
             _place: place,
             incoming: Mutex::new(incoming),
@@ -210,8 +215,12 @@ impl Connection {
         &self.0.tally
     }
 
-    pub(crate) fn room(&self) -> Arc<Room> {
-        Arc::clone(&self.0.room)
+    pub(crate) fn shares(&self) -> Shares {
+        Shares { room: Arc::clone(&self.0.room), tally: Arc::clone(&self.0.tally) }
+    }
+
+    pub(crate) fn credit(&self) -> &Credit {
+        &self.0.credit
     }
 
     /// Number of the connection, unique within this process and never used again.

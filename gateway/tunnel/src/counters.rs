@@ -1,6 +1,7 @@
-//! What a tunnel has carried, and what it has turned away, as plain numbers that only grow.
+//! What a tunnel has carried, and what it has turned away, as plain numbers that only grow, and what it holds.
 
 use crate::codes::StreamCode;
+use crate::pool::Pool;
 use model::decision::RefusalCode;
 use runtime::metrics::Count;
 use std::collections::BTreeMap;
@@ -35,6 +36,13 @@ pub struct Counters {
     pub bytes_sent: u64,
     /// Bytes of clients and endpoints that were received over streams.
     pub bytes_received: u64,
+    /// Bytes that peers may send before anything of it is taken, and that may be sent before anything is acknowledged,
+    /// beyond what every connection has anyway. It rises and falls.
+    pub buffer_bytes: u64,
+    /// The most that it may be.
+    pub buffer_max: u64,
+    /// Streams whose reader here does not take what is there. It rises and falls.
+    pub streams_stuck: u64,
     /// Datagrams that were no probe and were dropped. What overran the receive buffer is not seen.
     pub datagrams_dropped: u64,
 }
@@ -99,7 +107,7 @@ impl Tally {
         *self.streams_reset.lock().unwrap_or_else(PoisonError::into_inner).entry(known).or_default() += 1;
     }
 
-    pub(crate) fn read(&self) -> Counters {
+    pub(crate) fn read(&self, pool: &Pool) -> Counters {
         Counters {
             // First, so that a stream that opens and closes meanwhile never makes fewer open than there are.
             streams_closed: self.streams_closed.get(),
@@ -115,6 +123,9 @@ impl Tally {
             bytes_sent: self.bytes_sent.get(),
             bytes_received: self.bytes_received.get(),
             datagrams_dropped: self.datagrams_dropped.get(),
+            buffer_bytes: pool.held(),
+            buffer_max: pool.most(),
+            streams_stuck: pool.streams_stuck(),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::connection::{Health, Load, State};
 use crate::counters::Tally;
+use crate::credit::{Credit, Taken};
 use crate::knock::Knocker;
 use crate::room::Room;
 use crate::unacked::{self, Unacked};
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     bulk: AtomicU32,
     bytes_sent: AtomicU64,
     bytes_received: AtomicU64,
+    /// Bytes that came for a stream that was given up.
+    bytes_discarded: AtomicU64,
 }
 
 /// The ends of the channels that the task holds; receivers see that the connection is over when they are dropped.
@@ -41,11 +44,17 @@ struct Senders {
     heard: watch::Sender<bool>,
 }
 
+/// What the task keeps in line with what its connection carries.
+pub(crate) struct Buffers {
+    pub(crate) room: Arc<Room>,
+    pub(crate) credit: Arc<Credit>,
+}
+
 /// Starts the task of a connection whose handshake has just finished.
 pub(crate) fn start(
     quic: quinn::Connection,
     timers: Timers,
-    room: Arc<Room>,
+    buffers: Buffers,
     tally: Arc<Tally>,
     id: u64,
 ) -> Arc<Shared> {
@@ -67,6 +76,7 @@ pub(crate) fn start(
         bulk: AtomicU32::new(0),
         bytes_sent: AtomicU64::new(0),
         bytes_received: AtomicU64::new(0),
+        bytes_discarded: AtomicU64::new(0),
     });
     let senders = Senders { state: state_in, health: health_in, heard: heard_in };
     let driver = Driver {
@@ -77,7 +87,7 @@ pub(crate) fn start(
         unacked_told: None,
         remote: quic.remote_address(),
         quic,
-        room,
+        buffers,
         tally,
         frames: 0,
         heard_at: now,
@@ -133,6 +143,8 @@ impl Shared {
 
     pub(crate) fn bulk_began(&self) {
         self.bulk.fetch_add(1, Ordering::Relaxed);
+        // More credit is due at once.
+        self.wake.notify_one();
     }
 
     pub(crate) fn count_sent(&self, bytes: usize) {
@@ -141,6 +153,15 @@ impl Shared {
 
     pub(crate) fn count_received(&self, bytes: usize) {
         self.bytes_received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_discarded(&self, bytes: usize) {
+        self.bytes_discarded.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes of streams that do not lie in the transport any more.
+    fn taken(&self) -> u64 {
+        self.bytes_received.load(Ordering::Relaxed) + self.bytes_discarded.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_draining(&self, draining: bool) {
@@ -195,7 +216,7 @@ struct Driver {
     unacked: Option<Arc<Unacked>>,
     unacked_told: Option<Instant>,
     remote: SocketAddr,
-    room: Arc<Room>,
+    buffers: Buffers,
     tally: Arc<Tally>,
     /// Frames received up to the last look.
     frames: u64,
@@ -239,7 +260,9 @@ impl Driver {
         // First what came in, so that a packet is never judged as missing because the timer was read before it.
         let stats = self.quic.stats();
         let frames = received(&stats.frame_rx);
-        self.room.fit(stats.path.cwnd);
+        self.buffers.room.fit(stats.path.cwnd);
+        let taken = Taken { bytes: self.shared.taken(), bulk: self.shared.load().bulk > 0 };
+        self.buffers.credit.fit(taken, stats.frame_rx.data_blocked, now);
         let unacked = self.unacked.as_ref().and_then(|unacked| unacked.since());
         let mut core = self.shared.core();
         if frames != self.frames {

@@ -7,6 +7,7 @@ use crate::counters::{Counters, Tally};
 use crate::keys::ResetSeed;
 use crate::link::{FIRST_STREAM, LINK_LIFE, LINKS_MAX, LinkStream, RateLimit, end_after};
 use crate::places::Places;
+use crate::pool::Pool;
 use crate::socket;
 use identity::live::LiveCredentials;
 use identity::peer;
@@ -104,6 +105,7 @@ struct Inner {
     config: Config,
     servers: Option<Servers>,
     tally: Arc<Tally>,
+    pool: Arc<Pool>,
     link_open: AtomicBool,
     accepted: Mutex<mpsc::Receiver<Accepted>>,
 }
@@ -155,7 +157,7 @@ impl Servers {
 }
 
 /// Bytes that a connection may send while it is not known whether a peer or a stranger is at its other end. A peer is
-/// given the configured window then.
+/// given more then.
 const STRANGER_WINDOW: VarInt = VarInt::from_u32(64 << 10);
 /// Connection attempts that wait for a decision of this process, at a time.
 const INCOMING_MAX: usize = 4_096;
@@ -208,6 +210,7 @@ impl Tunnel {
         let endpoint = Endpoint::new(keys, server, socket, runtime).map_err(TunnelError::Socket)?;
         let address = endpoint.local_addr().map_err(TunnelError::Socket)?;
         let (queue, accepted) = mpsc::channel(QUEUE);
+        let pool = Pool::new(config.buffer_max, config.buffer_per_peer_max);
         let inner = Arc::new(Inner {
             endpoint,
             address,
@@ -216,6 +219,7 @@ impl Tunnel {
             config,
             servers,
             tally: Arc::default(),
+            pool,
             link_open: AtomicBool::new(false),
             accepted: Mutex::new(accepted),
         });
@@ -225,6 +229,7 @@ impl Tunnel {
                 config: inner.config.clone(),
                 queue,
                 tally: Arc::clone(&inner.tally),
+                pool: Arc::clone(&inner.pool),
                 places: Places::new(inner.config.connections_max, inner.config.connections_per_peer_max),
                 handshakes: Arc::new(Semaphore::new(inner.config.handshakes_max)),
                 links: Arc::new(Semaphore::new(LINKS_MAX)),
@@ -243,7 +248,7 @@ impl Tunnel {
 
     /// What it has carried and turned away.
     pub fn counters(&self) -> Counters {
-        self.0.tally.read()
+        self.0.tally.read(&self.0.pool)
     }
 
     /// Lets strangers open `meshfed-link/1` while an invite or a join token is pending, or ends that. Meanwhile every
@@ -272,7 +277,8 @@ impl Tunnel {
                 address,
                 reason: "it has no certificate".to_owned(),
             })?;
-            let connection = Connection::new(quic, peer, None, Arc::clone(&self.0.tally), &self.0.config);
+            let connection =
+                Connection::new(quic, peer, None, (Arc::clone(&self.0.tally), &self.0.pool), &self.0.config);
             // A dialler is done with its handshake before the other side has looked at its certificate. The first
             // probe of the other side says that it has.
             match connection.shared().heard().await {
@@ -366,6 +372,7 @@ struct Door {
     config: Config,
     queue: mpsc::Sender<Accepted>,
     tally: Arc<Tally>,
+    pool: Arc<Pool>,
     places: Arc<Places>,
     handshakes: Arc<Semaphore>,
     links: Arc<Semaphore>,
@@ -423,9 +430,14 @@ async fn handshake(door: Arc<Door>, connecting: quinn::Connecting, place: OwnedS
         match peer_of(&quic) {
             Ok(Some(peer)) => match door.places.take(&peer) {
                 Ok(place) => {
-                    quic.set_receive_window(VarInt::from_u32(door.config.connection_window));
-                    let tally = Arc::clone(&door.tally);
-                    Ok(Accepted::Mesh(Connection::new(quic.clone(), peer, Some(place), tally, &door.config)))
+                    let counted = (Arc::clone(&door.tally), &door.pool);
+                    Ok(Accepted::Mesh(Connection::new(
+                        quic.clone(),
+                        peer,
+                        Some(place),
+                        counted,
+                        &door.config,
+                    )))
                 }
                 Err(full) => {
                     door.tally.connections_refused.add(1);

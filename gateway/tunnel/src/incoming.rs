@@ -7,7 +7,7 @@ use crate::connection::Connection;
 use crate::counters::Tally;
 use crate::frame::{FrameError, FrameReader};
 use crate::room::Room;
-use crate::stream::{SendHalf, Slot, Stream};
+use crate::stream::{SendHalf, Shares, Slot, Stream};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -76,7 +76,7 @@ async fn accept(
 async fn read_header(
     send: SendStream,
     mut recv: RecvStream,
-    (room, tally): (&Arc<Room>, &Tally),
+    (room, tally): (&Arc<Room>, &Arc<Tally>),
     timeout: Duration,
 ) -> Option<Parts> {
     let mut reader = FrameReader::default();
@@ -92,13 +92,9 @@ async fn read_header(
             tracing::debug!(error = %chain(&error), "refused a stream for its header");
             tally.stream_refused(RefusalCode::BadHeader);
             let refusal = Refusal { code: RefusalCode::BadHeader, retryable: false, detail: chain(&error) };
-            refuse(
-                &mut SendHalf::new(send, Some(Arc::clone(room))),
-                &mut recv,
-                refusal,
-                StreamCode::Protocol,
-            )
-            .await;
+            let shares = Shares { room: Arc::clone(room), tally: Arc::clone(tally) };
+            let mut send = SendHalf::new(send, Some(shares));
+            refuse(&mut send, &mut recv, refusal, StreamCode::Protocol).await;
             None
         }
     }
@@ -123,8 +119,10 @@ async fn refuse(send: &mut SendHalf, recv: &mut RecvStream, mut refusal: Refusal
     }
     // Failing to tell somebody who is gone changes nothing.
     let answer = wire::frame::encode_answer(&Answer::Refused(refusal));
-    if send.write_chunk(Bytes::from(answer)).await.is_ok() {
-        send.finish();
+    match send.write_chunk(Bytes::from(answer)).await {
+        Ok(()) => send.finish(),
+        // It counts as refused, not as dropped.
+        Err(_) => send.reset(code),
     }
     let _ = recv.stop(code.number());
 }

@@ -2,6 +2,7 @@
 //! the scratch buffer of its thread, or takes what the transport already has.
 
 use crate::codes::StreamCode;
+use crate::credit::Credit;
 use crate::stream::SendHalf;
 use bytes::{Buf, Bytes};
 use quinn::{ReadError, RecvStream, WriteError};
@@ -76,6 +77,9 @@ impl From<WriteError> for Broken {
     }
 }
 
+/// Its reader was too slow for too long.
+const SLOW: Broken = Broken { side: Side::To, how: How::Reset(StreamCode::SlowReader) };
+
 /// A TCP connection that fails was reset, for all that matters to the other side.
 fn tcp_broke(side: Side) -> impl Fn(io::Error) -> Broken {
     move |_| Broken { side, how: How::Reset(StreamCode::TcpReset) }
@@ -121,6 +125,39 @@ pub(crate) async fn write_all(tcp: &TcpStream, bytes: Bytes) -> io::Result<()> {
 
 /// Writes all of `pieces` to a socket.
 async fn write_tcp(tcp: &TcpStream, mut pieces: VecDeque<Bytes>) -> io::Result<()> {
+    while !write_some(tcp, &mut pieces)? {
+        tcp.writable().await?;
+    }
+    Ok(())
+}
+
+/// Writes all of `pieces` to a socket. While it takes none they are noted as stuck, and may be given up for others.
+async fn write_or_give_up(
+    tcp: &TcpStream,
+    mut pieces: VecDeque<Bytes>,
+    credit: &Credit,
+) -> Result<(), Broken> {
+    let broke = tcp_broke(Side::To);
+    if write_some(tcp, &mut pieces).map_err(&broke)? {
+        return Ok(());
+    }
+    let stuck = credit.stuck();
+    loop {
+        let ready = poll_fn(|cx| {
+            if stuck.poll_given_up(cx) {
+                return Poll::Ready(Err(SLOW));
+            }
+            tcp.poll_write_ready(cx).map_err(&broke)
+        });
+        ready.await?;
+        if write_some(tcp, &mut pieces).map_err(&broke)? {
+            return Ok(());
+        }
+    }
+}
+
+/// Writes what a socket takes; false: not all of it.
+fn write_some(tcp: &TcpStream, pieces: &mut VecDeque<Bytes>) -> io::Result<bool> {
     while let Some(first) = pieces.front() {
         if first.is_empty() {
             pieces.pop_front();
@@ -129,7 +166,7 @@ async fn write_tcp(tcp: &TcpStream, mut pieces: VecDeque<Bytes>) -> io::Result<(
         let written = {
             let mut slices = [IoSlice::new(&[]); PIECES];
             let mut used = 0;
-            for (slice, piece) in slices.iter_mut().zip(&pieces) {
+            for (slice, piece) in slices.iter_mut().zip(&*pieces) {
                 *slice = IoSlice::new(piece);
                 used += 1;
             }
@@ -147,11 +184,11 @@ async fn write_tcp(tcp: &TcpStream, mut pieces: VecDeque<Bytes>) -> io::Result<(
                     }
                 }
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => tcp.writable().await?,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// TCP to stream: bytes, then FIN as `finish`.
@@ -180,6 +217,7 @@ pub(crate) async fn stream_to_tcp(
     tcp: &TcpStream,
     ahead: Bytes,
     moved: &impl Fn(usize) -> bool,
+    credit: &Credit,
 ) -> Result<(), Broken> {
     if !ahead.is_empty() {
         moved(ahead.len());
@@ -187,7 +225,7 @@ pub(crate) async fn stream_to_tcp(
     }
     while let Some(pieces) = read_stream(recv).await? {
         moved(pieces.iter().map(Bytes::len).sum());
-        write_tcp(tcp, pieces).await.map_err(tcp_broke(Side::To))?;
+        write_or_give_up(tcp, pieces, credit).await?;
         consume_budget().await;
     }
     end_writing(tcp);
@@ -200,6 +238,7 @@ pub(crate) async fn stream_to_stream(
     send: &mut SendHalf,
     ahead: Bytes,
     moved: &impl Fn(usize) -> bool,
+    credit: &Credit,
 ) -> Result<(), Broken> {
     if !ahead.is_empty() {
         send.yield_if(moved(ahead.len()));
@@ -207,11 +246,25 @@ pub(crate) async fn stream_to_stream(
     }
     while let Some(mut pieces) = read_stream(recv).await? {
         send.yield_if(moved(pieces.iter().map(Bytes::len).sum()));
-        send.write_all_chunks(pieces.make_contiguous()).await?;
+        pass_or_give_up(send, pieces.make_contiguous(), credit).await?;
         consume_budget().await;
     }
     send.finish();
     Ok(())
+}
+
+/// Writes all of `pieces` to a stream. While it takes none they are noted as stuck, and may be given up for others.
+async fn pass_or_give_up(send: &mut SendHalf, pieces: &mut [Bytes], credit: &Credit) -> Result<(), Broken> {
+    let mut stuck = None;
+    let mut writing = pin!(send.write_all_chunks(pieces));
+    poll_fn(|cx| match writing.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(done.map_err(Broken::from)),
+        Poll::Pending if stuck.get_or_insert_with(|| credit.stuck()).poll_given_up(cx) => {
+            Poll::Ready(Err(SLOW))
+        }
+        Poll::Pending => Poll::Pending,
+    })
+    .await
 }
 
 /// TCP to TCP, through the scratch buffer.

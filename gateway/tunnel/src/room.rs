@@ -3,8 +3,11 @@
 //! The transport has one limit for all streams, the send window. Bulk streams fill any: what does not fit into the path
 //! only waits in memory, and a small stream that finds the window full waits for a share of what is acknowledged, which
 //! on a slow path takes longer than opening a stream may. So the window follows what the path carries, and streams that
-//! are no bulk ones may go beyond it.
+//! are no bulk ones may go beyond it. What is more than the least window comes from the pool of the process.
 
+use crate::pool::{Pool, Share};
+use model::identity::SpiffeId;
+use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
 
 /// The send window is never less, or as much as is configured: the rate grows faster than the window follows. 2 MiB
@@ -20,31 +23,38 @@ const BEYOND: u64 = 4 << 20;
 pub(crate) struct Room {
     quic: quinn::Connection,
     most: u64,
-    window: Mutex<u64>,
+    window: Mutex<Window>,
+}
+
+#[derive(Debug)]
+struct Window {
+    bytes: u64,
+    share: Share,
 }
 
 impl Room {
     /// Of a connection whose window was configured with [`initial`].
-    pub(crate) fn new(quic: quinn::Connection, most: u64) -> Self {
-        Self { quic, most, window: Mutex::new(initial(most)) }
+    pub(crate) fn new(quic: quinn::Connection, peer: &SpiffeId, pool: &Arc<Pool>, most: u64) -> Self {
+        Self { quic, most, window: Mutex::new(Window { bytes: initial(most), share: pool.share(peer) }) }
     }
 
     /// Follows the congestion window.
     pub(crate) fn fit(&self, congestion_window: u64) {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(changed) = fitting(*window, congestion_window, self.most) {
-            *window = changed;
-            self.quic.set_send_window(changed);
+        if let Some(wanted) = fitting(window.bytes, congestion_window, self.most) {
+            let least = initial(self.most);
+            window.bytes = least + window.share.set(wanted - least);
+            self.quic.set_send_window(window.bytes);
         }
     }
 
     /// Does a write that goes before bulk with more room than that has.
     pub(crate) fn beyond<T>(&self, write: impl FnOnce() -> T) -> T {
         let window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        self.quic.set_send_window(*window + BEYOND);
+        self.quic.set_send_window(window.bytes + BEYOND);
         let written = write();
         // Less than is kept already is fine: it only stops further writes.
-        self.quic.set_send_window(*window);
+        self.quic.set_send_window(window.bytes);
         written
     }
 }

@@ -17,11 +17,11 @@
 use crate::codes::StreamCode;
 use crate::connection::{Connection, State};
 use crate::pump::{self, Broken, How, Side};
-use crate::stream::{SendHalf, Slot, Stream};
+use crate::stream::{Stream, give_up};
 use crate::tcp::Tcp;
 use bytes::Bytes;
 use futures_util::future::{Either, FutureExt, TryFutureExt, try_join};
-use quinn::{RecvStream, StoppedError, VarInt};
+use quinn::{StoppedError, VarInt};
 use std::fmt;
 use std::future::{pending, ready};
 use std::pin::Pin;
@@ -222,7 +222,8 @@ fn tcp_and_stream(
             let sent = |bytes| slot.count_sent(bytes);
             let received = |bytes| slot.count_received(bytes);
             let forward = pump::tcp_to_stream(socket, &mut send, to_stream, &sent);
-            let backward = pump::stream_to_tcp(&mut recv, socket, to_tcp, &received);
+            let backward =
+                pump::stream_to_tcp(&mut recv, socket, to_tcp, &received, slot.connection().credit());
             tokio::select! {
                 biased;
                 end = both(forward, backward) => end,
@@ -253,8 +254,20 @@ fn stream_and_stream(
         let end = {
             let moved_forward = |bytes| slot_1.count_received(bytes) | slot_2.count_sent(bytes);
             let moved_backward = |bytes| slot_2.count_received(bytes) | slot_1.count_sent(bytes);
-            let forward = pump::stream_to_stream(&mut recv_1, &mut send_2, ahead, &moved_forward);
-            let backward = pump::stream_to_stream(&mut recv_2, &mut send_1, Bytes::new(), &moved_backward);
+            let forward = pump::stream_to_stream(
+                &mut recv_1,
+                &mut send_2,
+                ahead,
+                &moved_forward,
+                slot_1.connection().credit(),
+            );
+            let backward = pump::stream_to_stream(
+                &mut recv_2,
+                &mut send_1,
+                Bytes::new(),
+                &moved_backward,
+                slot_2.connection().credit(),
+            );
             tokio::select! {
                 biased;
                 end = both(forward, backward) => end,
@@ -335,12 +348,4 @@ async fn silent(connection: &Connection, elsewhere: Option<&Elsewhere>) {
         }
         tokio::time::sleep(ASK_AGAIN).await;
     }
-}
-
-/// Resets and stops a stream.
-fn give_up(send: &mut SendHalf, recv: &mut RecvStream, slot: &Slot, code: StreamCode) {
-    slot.was_reset(code);
-    send.reset(code);
-    // It fails on a stream that was read to its end.
-    let _ = recv.stop(code.number());
 }

@@ -2,8 +2,10 @@
 
 use crate::codes::StreamCode;
 use crate::connection::Connection;
+use crate::counters::Tally;
 use crate::room::Room;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use model::ids::StreamId;
 use quinn::{RecvStream, SendStream, VarInt, WriteError};
 use std::future::poll_fn;
@@ -25,15 +27,22 @@ const BULK_PRIORITY: i32 = -1;
 #[derive(Debug)]
 pub(crate) struct SendHalf {
     inner: SendStream,
-    /// None: it shares its connection with nobody.
-    room: Option<Arc<Room>>,
+    /// None: it shares its connection with nobody, and is not counted.
+    shares: Option<Shares>,
     ended: bool,
     yields: bool,
 }
 
+/// What a stream shares with the others of its connection.
+#[derive(Debug)]
+pub(crate) struct Shares {
+    pub(crate) room: Arc<Room>,
+    pub(crate) tally: Arc<Tally>,
+}
+
 impl SendHalf {
-    pub(crate) fn new(inner: SendStream, room: Option<Arc<Room>>) -> Self {
-        Self { inner, room, ended: false, yields: false }
+    pub(crate) fn new(inner: SendStream, shares: Option<Shares>) -> Self {
+        Self { inner, shares, ended: false, yields: false }
     }
 
     /// Writes as many as the peer has room for. May be dropped and called again.
@@ -61,8 +70,8 @@ impl SendHalf {
 
     /// Tries a write, and once more with the room that bulk streams leave to others, unless this is one.
     fn poll_before_bulk<T>(&mut self, mut write: impl FnMut(&mut SendStream) -> Poll<T>) -> Poll<T> {
-        match (write(&mut self.inner), &self.room) {
-            (Poll::Pending, Some(room)) if !self.yields => room.beyond(|| write(&mut self.inner)),
+        match (write(&mut self.inner), &self.shares) {
+            (Poll::Pending, Some(shares)) if !self.yields => shares.room.beyond(|| write(&mut self.inner)),
             (poll, _) => poll,
         }
     }
@@ -108,6 +117,9 @@ impl Drop for SendHalf {
     fn drop(&mut self) {
         if !self.ended {
             self.reset(StreamCode::Dropped);
+            if let Some(shares) = &self.shares {
+                shares.tally.stream_reset(StreamCode::Dropped);
+            }
         }
     }
 }
@@ -202,7 +214,7 @@ pub struct Stream {
 
 impl Stream {
     pub(crate) fn new(slot: Slot, send: SendStream, recv: RecvStream) -> Self {
-        let send = SendHalf::new(send, Some(slot.connection().room()));
+        let send = SendHalf::new(send, Some(slot.connection().shares()));
         Self { send, recv, slot }
     }
 
@@ -217,11 +229,21 @@ impl Stream {
     }
 
     pub(crate) fn abort(&mut self, code: StreamCode) {
-        self.slot.was_reset(code);
-        self.send.reset(code);
-        // It fails on a stream that was read to its end.
-        let _ = self.recv.stop(code.number());
+        give_up(&mut self.send, &mut self.recv, &self.slot, code);
     }
+}
+
+/// Resets and stops a stream.
+pub(crate) fn give_up(send: &mut SendHalf, recv: &mut RecvStream, slot: &Slot, code: StreamCode) {
+    slot.was_reset(code);
+    send.reset(code);
+    // What nobody takes any more is credit again, and has to be counted for that.
+    let mut pieces: [Bytes; 32] = Default::default();
+    while let Some(Ok(Some(n))) = recv.read_chunks(&mut pieces).now_or_never() {
+        slot.connection().shared().count_discarded(pieces[..n].iter().map(Bytes::len).sum());
+    }
+    // It fails on a stream that was read to its end.
+    let _ = recv.stop(code.number());
 }
 
 impl AsyncRead for Stream {

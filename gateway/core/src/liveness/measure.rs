@@ -14,6 +14,10 @@ const GAP_MAX: u64 = 8;
 /// The smoothed loss follows with 1/64 per probe.
 const SMOOTHING: f64 = 64.0;
 
+/// A sample counts as twice the smoothed round trip and this, at most: a peer that slept answers late, and how long it
+/// slept is not how long the way is. At the idle rate one such sample would lengthen the limits for half a minute.
+const RTT_STEP: Duration = Duration::from_millis(100);
+
 /// A probe that was sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sent {
@@ -45,7 +49,7 @@ impl SentProbes {
     }
 }
 
-/// Smoothed round trip and its variation, as in RFC 9002 section 5.3.
+/// Smoothed round trip and its variation, as in RFC 9002 section 5.3, with a bound on what one sample can do.
 #[derive(Debug, Default)]
 pub(super) struct Rtt {
     pub(super) smoothed: Option<Duration>,
@@ -59,6 +63,7 @@ impl Rtt {
             self.variation = sample / 2;
             return;
         };
+        let sample = sample.min(smoothed * 2 + RTT_STEP);
         self.variation = (self.variation * 3 + smoothed.abs_diff(sample)) / 4;
         self.smoothed = Some((smoothed * 7 + sample) / 8);
     }
@@ -81,11 +86,21 @@ impl Loss {
     /// Notes that of `expected` further probes `arrived` did. A probe that was counted as lost and came late is
     /// `(0, 1)`.
     pub(super) fn note(&mut self, expected: u64, arrived: u64, now: Instant) {
+        self.note_gap(expected, arrived, GAP_MAX, now);
+    }
+
+    /// The same for what ends an outage that was noticed: a connection that was given up was not given up too soon, so
+    /// the limits need not grow by it, and idle as it may be it would take a minute to forget that.
+    pub(super) fn note_outage(&mut self, expected: u64, arrived: u64, now: Instant) {
+        self.note_gap(expected, arrived, 1, now);
+    }
+
+    fn note_gap(&mut self, expected: u64, arrived: u64, gap_max: u64, now: Instant) {
         self.turn(now);
         let (all, came) = &mut self.buckets[self.at];
         *all = all.saturating_add(expected);
         *came = came.saturating_add(arrived);
-        for _ in 0..expected.saturating_sub(arrived).min(GAP_MAX) {
+        for _ in 0..expected.saturating_sub(arrived).min(gap_max) {
             self.smoothed += (1.0 - self.smoothed) / SMOOTHING;
         }
         for _ in 0..arrived.min(GAP_MAX) {
@@ -144,6 +159,17 @@ mod tests {
         let mut loss = Loss::new(start);
         loss.note(1_000, 0, start);
         assert!(loss.at_worst() < 0.25, "{}", loss.at_worst());
+    }
+
+    #[test]
+    fn one_late_answer_is_not_a_long_way_and_many_are() {
+        let mut rtt = Rtt::default();
+        let ms = Duration::from_millis;
+        (0..20).for_each(|_| rtt.sample(ms(3)));
+        rtt.sample(ms(5_000));
+        assert!(rtt.smoothed < Some(ms(20)), "{rtt:?}");
+        (0..60).for_each(|_| rtt.sample(ms(2_000)));
+        assert!(rtt.smoothed > Some(ms(1_900)), "{rtt:?}");
     }
 
     #[test]

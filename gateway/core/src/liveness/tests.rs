@@ -24,6 +24,8 @@ struct Pair {
     loss: [f64; 2],
     /// Padded probes are lost.
     small_only: bool,
+    /// This end sleeps until then: what comes waits for it.
+    asleep: Option<(usize, Instant)>,
     rng: fastrand::Rng,
     now: Instant,
 }
@@ -44,6 +46,7 @@ impl Pair {
             delay: rtt / 2,
             loss: [0.0; 2],
             small_only: false,
+            asleep: None,
             rng: fastrand::Rng::with_seed(seed),
             now,
         }
@@ -63,7 +66,8 @@ impl Pair {
             let lost = self.rng.f64() < self.loss[at] || (self.small_only && out.padded);
             if !lost {
                 self.number += 1;
-                self.wire.insert((self.now + self.delay, self.number), (1 - at, out));
+                let arrives = self.awake(1 - at, self.now + self.delay);
+                self.wire.insert((arrives, self.number), (1 - at, out));
             }
         }
         while let Some(event) = self.ends[at].live.poll_event() {
@@ -79,7 +83,8 @@ impl Pair {
         loop {
             self.drain(0);
             self.drain(1);
-            let timers = [0, 1].map(|at| self.ends[at].live.poll_timeout().expect("always probed").0);
+            let timers =
+                [0, 1].map(|at| self.awake(at, self.ends[at].live.poll_timeout().expect("always probed").0));
             let packet = self.wire.keys().next().copied();
             let next = timers[0].min(timers[1]).min(packet.map_or(end + SECOND, |(at, _)| at));
             if next > end {
@@ -100,6 +105,14 @@ impl Pair {
                     }
                 }
             }
+        }
+    }
+
+    /// When an end sees to what is due at a time.
+    fn awake(&self, end: usize, due: Instant) -> Instant {
+        match self.asleep {
+            Some((asleep, until)) if asleep == end => due.max(until),
+            _ => due,
         }
     }
 
@@ -255,6 +268,28 @@ fn opening_a_stream_on_an_idle_connection_looks_at_once() {
 }
 
 #[test]
+fn short_streams_that_follow_each_other_cost_no_probes_of_their_own() {
+    let mut pair = Pair::new(2 * MS, 7);
+    pair.run_for(SECOND);
+    let sent = |pair: &Pair| pair.ends.iter().map(|end| end.sent).sum::<u64>();
+    let before = sent(&pair);
+    for number in 0..100_u8 {
+        let stream = StreamId([number; 16]);
+        pair.ends[0].live.handle_stream_opened(stream, true, pair.now);
+        pair.ends[1].live.handle_stream_opened(stream, false, pair.now);
+        pair.run_for(5 * MS);
+        pair.ends[0].live.handle_stream_answered(stream, pair.now);
+        pair.run_for(3 * MS);
+        pair.ends[0].live.handle_stream_closed(stream, pair.now);
+        pair.ends[1].live.handle_stream_closed(stream, pair.now);
+        pair.run_for(2 * MS);
+    }
+    // In that second each end sends ten or eleven at the busy rate, and a few more for the first look.
+    let probes = sent(&pair) - before;
+    assert!(probes <= 30, "{probes} probes for a hundred streams in a second");
+}
+
+#[test]
 fn an_open_without_an_answer_asks() {
     let mut pair = Pair::with_stream(20 * MS, 8);
     pair.run_for(10 * SECOND);
@@ -282,6 +317,43 @@ fn a_process_that_slept_begins_its_count_again() {
         pair.ends[0].live.handle_timeout(now);
     }
     assert_eq!(pair.ends[0].live.state(), State::Dead);
+}
+
+/// An idle connection to a peer that `befalls` again and again, for 5 s each time, and then once more with a stream on
+/// it: how long after that it is suspect, and dead. It had few probes by which to forget what was before.
+fn found_after_outages(befalls: fn(&mut Pair, bool)) -> (Duration, Duration) {
+    let mut pair = Pair::new(20 * MS, 13);
+    pair.run_for(10 * SECOND);
+    for _ in 0..5 {
+        befalls(&mut pair, true);
+        pair.run_for(5 * SECOND);
+        befalls(&mut pair, false);
+        pair.run_for(10 * SECOND);
+        assert_eq!(pair.states(), [State::Live; 2], "{:?}", pair.ends[0].states);
+    }
+    pair.ends[0].states.clear();
+    pair.ends[0].live.handle_stream_opened(StreamId([1; 16]), true, pair.now);
+    let from = pair.now;
+    befalls(&mut pair, true);
+    pair.run_for(2 * SECOND);
+    let first = |state| pair.first(0, state).expect("it is seen") - from;
+    (first(State::Suspect), first(State::Dead))
+}
+
+#[test]
+fn a_peer_that_slept_again_and_again_is_found_as_soon_as_the_first_time() {
+    let (suspect, dead) = found_after_outages(|pair, sleeps| {
+        pair.asleep = sleeps.then(|| (1, pair.now + 5 * SECOND));
+    });
+    assert!(suspect <= 400 * MS && dead <= 700 * MS, "{suspect:?} {dead:?}");
+}
+
+#[test]
+fn a_path_that_was_cut_again_and_again_is_found_as_soon_as_the_first_time() {
+    let (suspect, dead) = found_after_outages(|pair, cut| {
+        pair.loss = if cut { [1.0; 2] } else { [0.0; 2] };
+    });
+    assert!(suspect <= 400 * MS && dead <= 700 * MS, "{suspect:?} {dead:?}");
 }
 
 #[test]

@@ -59,8 +59,9 @@ impl PathTable {
         self.pick(&own, tried, load, &|c| reachable.contains(&c.path.gateway)).map(Hop::Sibling)
     }
 
-    /// A connection to a gateway of the site: live, not draining, the better paths first, then the fewest bulk streams,
-    /// then the fewest streams. Gateways that were not tried come before those that were.
+    /// A connection to a gateway of the site: live, the better paths first, then the fewest bulk streams, then the fewest
+    /// streams. Gateways that were not tried come before those that were, and one that drains comes last: a process
+    /// that leaves still serves those who have nobody else yet.
     pub fn place(
         &mut self,
         site: &SiteId,
@@ -123,7 +124,7 @@ impl PathTable {
             *streams = streams.saturating_add(load(id).streams);
         }
         let open = |id: ConnectionId, c: &Connection| {
-            takes_streams(c) && !tried.contains(&id) && !self.is_duplicate(c) && wanted(c)
+            c.health.state == State::Live && !tried.contains(&id) && !self.is_duplicate(c) && wanted(c)
         };
         let mut best: Option<(Rank, Vec<ConnectionId>)> = None;
         for (id, c) in self.of_site(site).filter(|(id, c)| open(*id, c)) {
@@ -131,7 +132,8 @@ impl PathTable {
             let listed = self.path(&c.path).is_some_and(|path| path.address.is_some());
             let poor = c.quality.is_poor() || !listed;
             let streams = by_gateway.get(gateway).copied().unwrap_or(0);
-            let rank = (tried_gateways.contains(gateway), poor, load(id), streams);
+            let drains = c.health.peer_draining;
+            let rank = (drains, tried_gateways.contains(gateway), poor, load(id), streams);
             match &mut best {
                 Some((least, ids)) if *least == rank => ids.push(id),
                 Some((least, _)) if *least < rank => {}
@@ -145,8 +147,8 @@ impl PathTable {
     }
 }
 
-/// Least is best: its gateway was tried, it is poor or leaves, its load, streams of its gateway.
-type Rank = (bool, bool, Load, u32);
+/// Least is best: it drains, its gateway was tried, it is poor or no longer listed, its load, streams of its gateway.
+type Rank = (bool, bool, bool, Load, u32);
 
 fn takes_streams(connection: &Connection) -> bool {
     connection.health.state == State::Live && !connection.health.peer_draining

@@ -10,6 +10,9 @@ pub struct Settings {
     pub connections: usize,
     /// Connections with one gateway in all; more are refused. Default 8.
     pub connections_max: usize,
+    /// For each connection with so many streams one more is dialled, up to `connections_max`: a peer takes only so many
+    /// on one. Default 1 024, half of what the tunnel takes, so that the next one is there before the first is full.
+    pub streams_busy: u32,
     /// First wait after a failed dial; doubles up to `redial_max`. Default 100 ms.
     pub redial_min: Duration,
     /// Default 2 s: a gateway that comes back is found soon, and a dead one costs a packet each 2 s.
@@ -34,6 +37,7 @@ impl Default for Settings {
         Self {
             connections: 2,
             connections_max: 8,
+            streams_busy: 1_024,
             redial_min: Duration::from_millis(100),
             redial_max: Duration::from_secs(2),
             steady_after: Duration::from_millis(500),

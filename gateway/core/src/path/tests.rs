@@ -197,7 +197,7 @@ fn a_busy_host_on_a_lan_is_no_bad_path() {
 }
 
 #[test]
-fn streams_go_to_live_connections_that_do_not_drain_with_the_least_bulk() {
+fn streams_go_to_live_connections_with_the_least_bulk_and_to_those_that_drain_last() {
     let (mut table, now) = table(vec![site("west", 9, &[("gw-0", 1), ("gw-1", 2)])]);
     for (number, gateway) in [(1, "gw-0"), (2, "gw-0"), (3, "gw-1"), (4, "gw-1")] {
         connect(&mut table, "west", gateway, number, true, now);
@@ -218,6 +218,10 @@ fn streams_go_to_live_connections_that_do_not_drain_with_the_least_bulk() {
     table.handle_health(ConnectionId(4), suspect, now);
     assert_eq!(table.place(&id("west"), &BTreeSet::new(), &load), Some(ConnectionId(1)));
     assert_eq!(table.place(&id("west"), &BTreeSet::from([ConnectionId(1)]), &load), Some(ConnectionId(2)));
+    let without = |numbers: &[u64]| numbers.iter().copied().map(ConnectionId).collect::<BTreeSet<_>>();
+    // Nobody else is left: a gateway that leaves is still better than none, one that is silent is not.
+    assert_eq!(table.place(&id("west"), &without(&[1, 2]), &load), Some(ConnectionId(3)));
+    assert_eq!(table.place(&id("west"), &without(&[1, 2, 3]), &load), None);
 }
 
 #[test]
@@ -289,6 +293,29 @@ fn a_path_has_a_bounded_number_of_connections() {
     assert_eq!(more(&mut table), Err(Unwelcome::TooMany));
     table.handle_health(ConnectionId(0), dead(), now);
     assert_eq!(more(&mut table), Ok(()), "dead ones do not keep a restarted gateway out");
+}
+
+#[test]
+fn a_connection_with_many_streams_gets_another_beside_it() {
+    let (mut table, now) = table(vec![site("west", 9, &[("gw-0", 1)]), site("east", 1, &[("gw-0", 2)])]);
+    actions(&mut table);
+    let busy = Load { bulk: 0, streams: Settings::default().streams_busy };
+    let load = |table: &mut PathTable, load: Load, ids: std::ops::Range<u64>| {
+        ids.for_each(|number| table.handle_load(ConnectionId(number), load));
+        table.handle_timeout(now);
+        dials(table)
+    };
+    // West keeps what we dial; east keeps what it dials itself, and has one of each here.
+    connect(&mut table, "west", "gw-0", 0, true, now);
+    connect(&mut table, "east", "gw-0", 100, true, now);
+    connect(&mut table, "east", "gw-0", 101, false, now);
+    assert_eq!(load(&mut table, Load { streams: busy.streams - 1, ..busy }, 0..200), []);
+    for number in 1..Settings::default().connections_max as u64 {
+        assert_eq!(load(&mut table, busy, 0..200), [key("west", "gw-0")], "{number}");
+        assert_eq!(load(&mut table, busy, 0..200), [], "one at a time");
+        connect(&mut table, "west", "gw-0", number, true, now);
+    }
+    assert_eq!(load(&mut table, busy, 0..200), [], "no more than the other side takes");
 }
 
 #[test]

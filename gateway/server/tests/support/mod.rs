@@ -106,6 +106,7 @@ impl Site {
             bundle: bundle(self),
             link_open: self.link_open,
             names_complete: true,
+            signer: None,
         };
         let service: model::service::ServiceName = "shop/cart".parse().expect("valid");
         let import = Import {

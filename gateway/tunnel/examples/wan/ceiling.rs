@@ -1,7 +1,7 @@
 //! What the relay carries by itself, so that its limit is not taken for one of the tunnel.
 
 use crate::Fallible;
-use relay::{Direction, Link, Profile, Relay, Source};
+use relay::{Direction, Link, Relay, Shape, Source};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ const TIME: Duration = Duration::from_secs(2);
 /// Bits per second of one plain flow through a relay without delay and loss.
 pub async fn of_relay() -> Fallible<f64> {
     let sink = UdpSocket::bind("127.0.0.1:0").await?;
-    let link = Link::new("ceiling", Profile::default(), 1);
+    let link = Link::new("ceiling", [Shape::default(); 2], 1);
     let source = Source { address: "127.0.0.1".parse()?, link, direction: Direction::Forth };
     let config =
         relay::Config { listen: "127.0.0.1:0".parse()?, target: sink.local_addr()?, sources: vec![source] };

@@ -17,7 +17,7 @@ use model::locality::Locality;
 use model::routing::Caller;
 use model::service::PortKey;
 use model::tunnel::{Answer, ServiceStream, StreamHeader, StreamKind, Target};
-use relay::{Direction, Link, Profile, Relay, Source};
+use relay::{Direction, Link, Loss, Relay, Shape, Source};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -147,7 +147,8 @@ impl Way {
         };
         let (west, trust) = bind(&west_ca, &east_ca)?;
         let (east, _) = bind(&east_ca, &west_ca)?;
-        let link = Link::new("west-east", Profile { rtt: case.rtt, loss: case.loss }, SEED);
+        let shape = Shape { delay: case.rtt / 2, loss: Loss::uniform(case.loss), ..Shape::default() };
+        let link = Link::new("west-east", [shape; 2], SEED);
         let source = Source { address: "127.0.0.1".parse()?, link, direction: Direction::Forth };
         let (listen, target) = ("127.0.0.1:0".parse()?, east.local_address());
         let relay = Relay::bind(relay::Config { listen, target, sources: vec![source] }).await?;

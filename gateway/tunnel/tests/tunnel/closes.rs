@@ -98,7 +98,7 @@ async fn a_server_may_speak_and_end_first() {
 #[tokio::test]
 async fn a_stream_is_counted_from_its_opening_to_its_end_and_how_that_was() {
     let way = way().await;
-    let (west, east) = (way.pair._west.tunnel.clone(), way.pair.east.tunnel.clone());
+    let (west, east) = (way.pair.west.tunnel.clone(), way.pair.east.tunnel.clone());
     let (here, there) = (west.counters(), east.counters());
     assert_eq!((here.streams_opened, here.streams_taken, here.streams_open()), (1, 0, 1));
     assert_eq!((there.streams_opened, there.streams_taken, there.streams_open()), (0, 1, 1));

@@ -85,6 +85,48 @@ async fn a_small_exchange_finishes_beside_a_large_one_that_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_stream_goes_before_all_the_bulk_that_waits() {
+    const BULK: usize = 250;
+    /// Without its priority it would wait for a packet of each: 300 KB.
+    const BEFORE_MAX: u64 = 100_000;
+    let (_from, _to, relay, dialled, accepted) = relayed().await;
+    let mut streams = Vec::new();
+    let mut sinks = JoinSet::new();
+    for _ in 0..BULK {
+        let mut opened = dialled.open(&header(), Bytes::new()).await.expect("opens");
+        let far = incoming(&accepted).await.accept("vm-1".parse().expect("valid"), locality("eu")).await;
+        soon("an answer", opened.answer()).await.expect("an answer");
+        let mut far = far.expect("accepts");
+        sinks.spawn(async move { drop(tokio::io::copy(&mut far, &mut tokio::io::sink()).await) });
+        streams.push(opened.into_stream());
+    }
+    // Each becomes a bulk one.
+    let block = vec![1; tunnel::stream::BULK_ABOVE as usize + 1];
+    for stream in &mut streams {
+        soon("a block", stream.write_all(&block)).await.expect("writes");
+    }
+    assert_eq!(dialled.load().bulk, BULK as u32);
+    let sent = dialled.load().bytes_sent;
+    soon("all of it", async {
+        while accepted.load().bytes_received < sent {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    // From here nothing arrives. Each of them has something to send, and then the small one.
+    relay.cut();
+    for stream in &mut streams {
+        soon("room", stream.write_all(&block[..4 << 10])).await.expect("writes");
+    }
+    let opening = header();
+    let _opened = dialled.open(&opening, Bytes::from_static(b"small")).await.expect("finds room");
+    relay.mend();
+    let _small = incoming(&accepted).await;
+    let before = accepted.load().bytes_received - sent;
+    assert!(before < BEFORE_MAX, "{before} bytes of bulk came before the small stream");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_interactive_stream_never_waits_behind_bulk_that_fills_the_send_window() {
     const BULK: usize = 4;
     let (_from, _to, relay, dialled, accepted) = relayed().await;

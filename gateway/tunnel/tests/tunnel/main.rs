@@ -7,5 +7,6 @@ mod hostile;
 mod limits;
 mod load;
 mod originate;
+mod slow;
 mod streams;
 mod support;

@@ -76,6 +76,11 @@ async fn a_dropped_stream_is_reset_so_that_it_does_not_look_whole() {
     drop(west);
     let mut bytes = Vec::new();
     soon("the reset", east.read_to_end(&mut bytes)).await.expect_err("no clean end");
+    drop(east);
+    for node in [&pair.west, &pair.east] {
+        let reset = &node.tunnel.counters().streams_reset;
+        assert_eq!(reset[&StreamCode::Dropped], 1, "each side counts it: {reset:?}");
+    }
 }
 
 /// A gateway that takes streams and refuses none that has a header, and a peer that can send it anything.

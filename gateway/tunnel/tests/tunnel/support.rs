@@ -107,8 +107,7 @@ impl Node {
 
 /// Two gateways of two linked sites, and a connection that west dialled.
 pub struct Pair {
-    /// Kept, since a tunnel that is dropped is closed.
-    pub _west: Node,
+    pub west: Node,
     pub east: Node,
     pub dialled: Connection,
     pub accepted: Connection,
@@ -125,7 +124,7 @@ pub async fn pair_with(config: Config) -> Pair {
     let west_node = Node::new(west.credentials("gateway/gw-0"), west.trust(&[&east]), config.clone());
     let east_node = Node::new(east.credentials("gateway/gw-0"), east.trust(&[&west]), config);
     let (dialled, accepted) = connect(&west_node, &east, &east_node, east_node.address()).await;
-    Pair { _west: west_node, east: east_node, dialled, accepted }
+    Pair { west: west_node, east: east_node, dialled, accepted }
 }
 
 /// A peer that knows the protocol only as far as TLS. Without credentials it shows no certificate.
