@@ -8,9 +8,13 @@
 //! end by themselves when this process is killed, because their standard input closes.
 
 pub mod command;
+pub mod control;
 pub mod dns;
+pub mod inject;
 pub mod mesh;
+pub mod open_files;
 pub mod place;
 pub mod process;
 pub mod ready;
 pub mod relays;
+pub mod shapes;

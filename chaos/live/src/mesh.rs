@@ -8,9 +8,9 @@ use crate::place::{Block, Range};
 use crate::process::{Killed, Process, ProcessError};
 use crate::ready::{self, NotReady};
 use crate::relays::Relays;
+pub use experiment::part::Part;
 use relay::RelayError;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -37,30 +37,6 @@ pub struct Options {
     pub log: String,
     /// How long each step is given.
     pub limit: Duration,
-}
-
-/// One process of a mesh.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
-    /// The program behind an endpoint, by its instance name.
-    Workload(String),
-    /// The federation of a site.
-    Federation(String),
-    /// A gateway of a site.
-    Gateway(String, String),
-    /// The agent on a host of a site.
-    Agent(String, String),
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Workload(instance) => write!(f, "workload {instance}"),
-            Self::Federation(site) => write!(f, "federation of {site}"),
-            Self::Gateway(site, name) => write!(f, "gateway {name} of {site}"),
-            Self::Agent(site, host) => write!(f, "agent {host} of {site}"),
-        }
-    }
 }
 
 /// A mesh that could not be run.
@@ -177,6 +153,27 @@ impl Mesh {
         Ok(self.process(part)?.kill().await?)
     }
 
+    /// Stops a part as SIGSTOP does: it keeps what it has and does nothing.
+    ///
+    /// # Errors
+    /// [`MeshError::NoSuchPart`], [`MeshError::Process`].
+    pub async fn freeze(&mut self, part: &Part) -> Result<Killed, MeshError> {
+        Ok(self.process(part)?.freeze().await?)
+    }
+
+    /// Lets a part that was frozen go on.
+    ///
+    /// # Errors
+    /// [`MeshError::NoSuchPart`], [`MeshError::Process`].
+    pub fn thaw(&mut self, part: &Part) -> Result<(), MeshError> {
+        Ok(self.process(part)?.thaw()?)
+    }
+
+    /// Process id of a part, while it runs.
+    pub fn pid(&self, part: &Part) -> Option<u32> {
+        self.processes.get(part).and_then(Process::pid)
+    }
+
     /// Asks a part to end, as SIGTERM does, and waits.
     ///
     /// # Errors
@@ -263,7 +260,11 @@ impl Mesh {
         site.hosts.iter().find(|h| h.name.as_str() == host).map(|h| h.address)
     }
 
-    fn health(&self, part: &Part) -> Result<SocketAddr, MeshError> {
+    /// Where a part says how it is: `/readyz`, `/metrics`. A workload: where it listens.
+    ///
+    /// # Errors
+    /// [`MeshError::NoSuchPart`].
+    pub fn health(&self, part: &Part) -> Result<SocketAddr, MeshError> {
         let site = |name: &str| self.plan.sites.iter().find(|s| s.name.as_str() == name);
         let address = match part {
             Part::Workload(instance) => {

@@ -1,5 +1,6 @@
 //! One child process: started, watched, killed, ended, started again.
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -10,6 +11,8 @@ use tokio::process::{Child, ChildStdin, Command};
 const TAIL_LINES: usize = 12;
 /// Longest part of a log that is read for an error.
 const TAIL_BYTES: u64 = 16 * 1024;
+/// How long a process may take to stop after SIGSTOP.
+const FREEZE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A process that did not do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -73,12 +76,12 @@ pub struct Spec {
     pub ends_with_stdin: bool,
 }
 
-/// When a process was killed, as seen from outside: it died between the two.
+/// When a process was killed or frozen, as seen from outside: it did its last between the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Killed {
     /// Just before the signal was sent.
     pub before: Instant,
-    /// When the process was known to be gone.
+    /// When the process was known to be gone, or to stand still.
     pub after: Instant,
 }
 
@@ -203,6 +206,38 @@ impl Process {
         Ok(Killed { before, after: Instant::now() })
     }
 
+    /// Stops it as SIGSTOP does, and waits until none of its threads runs. It keeps its sockets and its memory, and does
+    /// nothing until [`Process::thaw`].
+    ///
+    /// # Errors
+    /// [`ProcessError::Control`]; also when it does not run.
+    pub async fn freeze(&mut self) -> Result<Killed, ProcessError> {
+        let before = Instant::now();
+        let id = self.signal(Signal::STOP)?;
+        while !is_stopped(id).map_err(|source| self.control(source))? {
+            if before.elapsed() > FREEZE_LIMIT {
+                return Err(self.control(std::io::ErrorKind::TimedOut.into()));
+            }
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+        Ok(Killed { before, after: Instant::now() })
+    }
+
+    /// Lets it go on after [`Process::freeze`].
+    ///
+    /// # Errors
+    /// [`ProcessError::Control`]; also when it does not run.
+    pub fn thaw(&mut self) -> Result<(), ProcessError> {
+        self.signal(Signal::CONT).map(drop)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<Pid, ProcessError> {
+        let id = self.pid().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let id = id.ok_or_else(|| self.control(std::io::ErrorKind::NotFound.into()))?;
+        kill_process(id, signal).map_err(|error| self.control(error.into()))?;
+        Ok(id)
+    }
+
     /// Asks it to end, waits at most `limit`, then kills it. A process that does not watch its standard input is
     /// killed at once. Answers whether it ended by itself.
     ///
@@ -243,6 +278,18 @@ impl Process {
     fn control(&self, source: std::io::Error) -> ProcessError {
         ProcessError::Control { name: self.spec.name.clone(), source }
     }
+}
+
+/// Whether every thread of a process is stopped.
+fn is_stopped(id: Pid) -> std::io::Result<bool> {
+    for thread in std::fs::read_dir(format!("/proc/{id}/task"))? {
+        let stat = std::fs::read_to_string(thread?.path().join("stat"))?;
+        // The name in parentheses may hold anything; the state follows it.
+        if !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -297,6 +344,28 @@ mod tests {
         assert_ne!(process.pid().expect("runs"), first);
         process.check().expect("runs");
         assert!(!process.end(Duration::from_secs(20)).await.expect("can be ended"));
+    }
+
+    #[tokio::test]
+    async fn a_frozen_process_does_nothing_until_it_is_thawed() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let script = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done";
+        let mut process = Process::start(shell(&directory, script, false)).expect("starts");
+        log_has(&process, "3").await;
+        process.freeze().await.expect("it can be frozen");
+        let log = std::fs::metadata(&process.spec().log).expect("a log").len();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(std::fs::metadata(&process.spec().log).expect("a log").len(), log);
+        process.check().expect("it has not ended");
+        process.thaw().expect("it can be thawed");
+        let begin = Instant::now();
+        while std::fs::metadata(&process.spec().log).expect("a log").len() == log {
+            assert!(begin.elapsed() < Duration::from_secs(20), "it does not go on");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        process.freeze().await.expect("it can be frozen");
+        process.kill().await.expect("a frozen one can be killed");
+        assert!(process.thaw().is_err(), "there is nothing to thaw");
     }
 
     #[tokio::test]

@@ -483,5 +483,6 @@ fn kind(message: &PeerMessage) -> u64 {
         PeerMessage::Refused { .. } => 4,
         PeerMessage::KeepAlive => 5,
         PeerMessage::Unlinked => 6,
+        PeerMessage::Trust { .. } => 7,
     }
 }

@@ -52,6 +52,7 @@ pub(super) async fn assemble(
     step.done(&format!("{} links", mesh.plan.links.len()));
     mesh.expose_workloads().await?;
     mesh.wait_for_clients().await?;
+    mesh.relays.cut(&mesh.plan);
     step.done(&format!("{} workloads are served", mesh.plan.workloads.len()));
     Ok(mesh)
 }
@@ -167,6 +168,10 @@ impl Mesh {
                 let (address, advertise) = (gateway.address.to_string(), gateway.advertise.to_string());
                 let mut args =
                     vec!["gateway", gateway.name.as_str(), "--address", &address, "--advertise", &advertise];
+                let locality = gateway.locality.to_string();
+                if gateway.locality != site.locality {
+                    args.extend(["--locality", &locality]);
+                }
                 // One process of the site serves the virtual IPs: its agent where it has one, else the first gateway.
                 if at > 0 || !site.hosts.is_empty() {
                     args.push("--no-ways-in");

@@ -56,6 +56,7 @@ impl World {
             PeerMessage::Ack(_)
             | PeerMessage::Resync { .. }
             | PeerMessage::KeepAlive
+            | PeerMessage::Trust { .. }
             | PeerMessage::Unlinked => {}
         }
     }
