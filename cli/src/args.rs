@@ -5,11 +5,18 @@ use clap::{Args, Parser, Subcommand};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+mod chaos;
 mod connect;
 mod look;
 mod setup;
+mod topology;
 mod trial;
+mod trust;
 
+pub use chaos::{
+    ChaosArgs, ChaosCommand, ChaosHealArgs, ChaosInjectArgs, ChaosReportArgs, ChaosRunArgs, ChaosShowArgs,
+    FaultArg, ImpairArgs, TargetArgs, WayArgs,
+};
 pub use connect::{
     AcceptArgs, ApplyArgs, CheckArg, DeleteArgs, ExportArgs, ExposeArgs, InviteArgs, LinkArgs, LinkCommand,
     UnexportArgs, UnexposeArgs, UnlinkArgs,
@@ -22,7 +29,11 @@ pub use setup::{
     AgentArgs, AgentCommand, AgentSetupArgs, ContextArgs, ContextCommand, FederationArgs, GatewayArgs,
     InitArgs, LogFormat, ProcessArgs, SiteArgs, TokenArgs, TokenKind,
 };
+pub use topology::{
+    DrawingFormat, TopologyArgs, TopologyCheckArgs, TopologyCommand, TopologyPlanArgs, TopologyRenderArgs,
+};
 pub use trial::{CompletionArgs, DemoArgs, EchoArgs, UpArgs};
+pub use trust::{TrustArgs, TrustCommand, TrustStepArgs};
 
 /// `meshfed`, as a whole.
 #[derive(Debug, Parser)]
@@ -137,6 +148,9 @@ pub enum Command {
     /// Let it take load again
     #[command(before_help = "Example: meshfed undrain gateway gw-0 --context east")]
     Undrain(UndrainArgs),
+    /// Rotate the root of a site, in three steps, while everything runs
+    #[command(before_help = "Example: meshfed trust status --context east")]
+    Trust(TrustArgs),
     /// Copy the store of a site, while it runs
     #[command(before_help = "Example: meshfed backup --context east --to east.redb")]
     Backup(BackupArgs),
@@ -146,6 +160,12 @@ pub enum Command {
     /// Run a topology as real processes on loopback
     #[command(before_help = "Example: meshfed up topologies/examples/three-clouds.yaml")]
     Up(UpArgs),
+    /// Rehearse failures: run an experiment under load and see what callers saw
+    #[command(before_help = "Example: meshfed chaos run one-way-cut")]
+    Chaos(ChaosArgs),
+    /// Check, plan and draw topologies; starts nothing
+    #[command(before_help = "Example: meshfed topology check topologies/examples/three-clouds.yaml")]
+    Topology(TopologyArgs),
     /// Print the version
     #[command(before_help = "Example: meshfed version --json")]
     Version,

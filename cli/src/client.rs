@@ -10,7 +10,7 @@ use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use identity::credentials::Credentials;
 use identity::live::LiveCredentials;
-use identity::peer::RoleKind;
+use identity::peer::{PeerError, RoleKind};
 use identity::tls::{Expect, client_config, server_name};
 use model::identity::Bundle;
 use rustls::pki_types::CertificateDer;
@@ -238,17 +238,25 @@ impl Client {
         if !tls {
             return self.silent(&format!("{}: {}", self.context.api, io_words(error)));
         }
-        self.disbelieved(&error.to_string())
+        match PeerError::of(error) {
+            Some(why @ (PeerError::NotYetValid { .. } | PeerError::Expired { .. })) => self
+                .not_believed(&why.to_string())
+                .fix("compare the clocks of both hosts, and set them (NTP)"),
+            _ => self.disbelieved(&error.to_string()),
+        }
+    }
+
+    fn not_believed(&self, seen: &str) -> Failure {
+        Failure::new(format!("{} at {} was not believed, or did not believe us", self.name, self.context.api))
+            .seen(seen)
     }
 
     fn disbelieved(&self, seen: &str) -> Failure {
-        Failure::new(format!("{} at {} was not believed, or did not believe us", self.name, self.context.api))
-            .seen(seen)
-            .fix(format!(
-                "if the site was made anew, take its context again: `meshfed context remove {}`, then `meshfed init` \
-                 or a new contexts file",
-                self.name
-            ))
+        self.not_believed(seen).fix(format!(
+            "if the site was made anew, take its context again: `meshfed context remove {}`, then `meshfed init` or a new \
+             contexts file",
+            self.name
+        ))
     }
 
     fn silent(&self, seen: &str) -> Failure {
@@ -275,7 +283,8 @@ fn io_words(error: &std::io::Error) -> String {
     }
 }
 
-/// Reads the certificate of a context, and renews it where the site's CA is on this host and half its life is over.
+/// Reads the certificate of a context. Where the site's CA is on this host, it is made anew when half of its life is over,
+/// when the CA has not signed it (the root was rotated), and when it cannot be used.
 fn credentials(name: &str, context: &Context) -> Result<Credentials, Failure> {
     let read = |path: &Path| {
         runtime::file::read_text(path, PEM_MAX).map_err(|error| {
@@ -286,10 +295,15 @@ fn credentials(name: &str, context: &Context) -> Result<Credentials, Failure> {
     let (chain, key) = (read(&context.certificate)?, read(&context.key)?);
     let held = Credentials::from_pem(&chain, &key).or_fail(|| {
         format!("the certificate of context {name} in {} cannot be used", context.certificate.display())
-    })?;
+    });
     let now = runtime::clock::unix_ms();
-    if now < held.renew_at_ms() {
-        return Ok(held);
+    let ca = context.directory.as_deref().and_then(|directory| anchors(&directory.join("ca/ca.crt")).ok());
+    let is_of = |held: &Credentials, ca: &[Vec<u8>]| ca.iter().any(|anchor| held.is_signed_by(anchor));
+    if let Ok(held) = &held
+        && now < held.renew_at_ms()
+        && ca.is_none_or(|ca| is_of(held, &ca))
+    {
+        return Ok(held.clone());
     }
     let renewed = context.directory.as_deref().map(|directory| {
         let ca = crate::commands::init::read_ca(directory, &context.trust_domain)?;
@@ -297,8 +311,8 @@ fn credentials(name: &str, context: &Context) -> Result<Credentials, Failure> {
     });
     match renewed {
         Some(Ok(fresh)) => Ok(fresh),
-        _ if now < held.not_after_ms() => Ok(held),
-        _ => Err(Failure::new(format!("the certificate of context {name} has expired"))
+        Some(Err(_)) | None if now < held.as_ref().map_or(u64::MAX, Credentials::not_after_ms) => held,
+        Some(Err(_)) | None => Err(Failure::new(format!("the certificate of context {name} has expired"))
             .seen(context.certificate.display().to_string())
             .fix("run a command on the host that has the site's directory: it is renewed there")),
     }

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod backup;
+pub mod chaos;
 pub mod context;
 pub mod demo;
 pub mod diagnose;
@@ -16,7 +17,9 @@ pub mod link;
 pub mod process;
 pub mod status;
 pub mod token;
+pub mod topology;
 pub mod trial;
+pub mod trust;
 pub mod unlink;
 pub mod up;
 
@@ -63,9 +66,12 @@ pub async fn run(command: Command, global: &Global, ui: &Ui) -> Outcome {
         Command::Events(args) => events::run(&args, &client()?, ui).await,
         Command::Drain(args) => drain::drain(&args, &client()?, ui).await,
         Command::Undrain(args) => drain::undrain(&args, &client()?, ui).await,
+        Command::Trust(args) => trust::run(&args, name, ui).await,
         Command::Backup(args) => backup::run(&args, &client()?, ui).await,
         Command::Demo(args) => demo::run(&args, ui).await,
         Command::Up(args) => up::run(&args, ui).await,
+        Command::Chaos(args) => chaos::run(args, ui).await,
+        Command::Topology(args) => topology::run(&args, ui),
         Command::Version => version(ui),
         Command::Completion(args) => completion(&args),
         Command::Echo(args) => process::echo(args).await,

@@ -43,6 +43,7 @@ const TASKS: &[(&str, &[(&str, &str)])] = &[
         &[
             ("meshfed drain gateway gw-0", "move load away; also endpoint, site"),
             ("meshfed undrain gateway gw-0", "and back"),
+            ("meshfed trust rotate", "a new root, step by step; also status, finish"),
             ("meshfed backup --to east.redb", "a copy of the site's store, while it runs"),
         ],
     ),
@@ -50,6 +51,8 @@ const TASKS: &[(&str, &[(&str, &str)])] = &[
         "try out",
         &[
             ("meshfed up topologies/examples/three-clouds.yaml", "a whole topology on this host"),
+            ("meshfed chaos run one-way-cut", "rehearse a failure; also list, show, report"),
+            ("meshfed topology render FILE --to FILE.svg", "draw a topology; also check, plan"),
             ("meshfed completion bash", "completions for your shell; also `version`"),
         ],
     ),

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod change;
+pub mod chaos;
 pub mod demo;
 pub mod diagnose;
 pub mod drain;
@@ -13,4 +14,6 @@ pub mod service;
 pub mod status;
 pub mod style;
 pub mod table;
+pub mod topology;
+pub mod trust;
 pub mod words;

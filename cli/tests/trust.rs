@@ -1,11 +1,15 @@
-//! Trust over time: certificates that live for seconds, renewed or not.
+//! Trust over time: certificates that live for seconds, renewed or not, and roots that are rotated under load.
 
 mod support;
 mod world;
 
+use api::rest::trust::TrustView;
 use identity::credentials::Credentials;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
-use world::caller::{Held, get};
+use world::caller::{Held, Watch, get};
 use world::part::Part;
 use world::{LONG, World};
 
@@ -140,4 +144,155 @@ fn with_its_federation_dead_what_is_open_stays_when_certificates_run_out_and_new
     }
     world.served("west-gw-0", "shop/cart", port);
     world.well("west");
+}
+
+/// Waits until these hold up the next step of a rotation, and nobody else.
+#[track_caller]
+fn waits_for(world: &World, site: &str, names: &[&str]) -> TrustView {
+    world.until(&format!("a rotation of {site} that waits for {names:?}"), || {
+        let view: TrustView = world.try_json(&["trust", "status", "--context", site])?;
+        if view.waits_for == names { Ok(view) } else { Err(format!("{view:#?}")) }
+    })
+}
+
+/// Whether the CA that signs for a site has signed the certificate of one of its nodes.
+fn is_of_the_root_that_signs(world: &World, site: &str, node: &str) -> bool {
+    let text = world.read(&format!("{site}/ca/ca.crt"));
+    let root = CertificateDer::from_pem_slice(text.as_bytes()).expect("a certificate");
+    certificate(world, node).is_some_and(|held| held.is_signed_by(&root))
+}
+
+#[test]
+fn a_root_is_rotated_through_all_steps_under_load_and_no_request_fails_and_no_stream_is_dropped() {
+    let world = World::new();
+    let (_east, _gateway) = site(&world, "east", "7d");
+    let (_west, mut west_gateway) = site(&world, "west", "7d");
+    let (_echo, listen) = world.echo("east", "cart");
+    let _vm = world.agent("east", "vm-1", &[]);
+    let mut other = world.agent("east", "vm-2", &[]);
+    world.good(&["link", "east", "west"]);
+    let port = world.free_port();
+    world.expose("east", "shop/cart", "vm-1", port, listen);
+    let entry = world.served("west-gw-0", "shop/cart", port);
+    let step = |verb: &str| world.good(&["trust", verb, "--context", "east", "--yes"]).out;
+    let first = world.read("east/ca/ca.crt");
+
+    let held: Vec<_> = (0..4).map(|_| Mutex::new(Held::open(entry).expect("connects"))).collect();
+    let streams = || held.iter().try_for_each(|held| held.lock().expect("no panic").ask("/").map(drop));
+    let requests = || get(entry, "/").map(drop);
+    Watch::during(Duration::from_millis(20), &[&streams, &requests], || {
+        let dry = world.good(&["trust", "rotate", "--context", "east", "--dry-run"]).out;
+        assert!(dry.contains("would publish the next root; nothing was changed"), "{dry}");
+        let said = step("rotate");
+        assert!(said.contains("step 1 of 3") && said.contains("peer west"), "{said}");
+        let view = waits_for(&world, "east", &[]);
+        assert_eq!((view.roots.len(), view.next.as_str()), (2, "meshfed trust rotate --context east"));
+        world.refused(
+            &["trust", "finish", "--context", "east"],
+            &["does not sign yet", "meshfed trust rotate"],
+        );
+
+        // One agent is away from here on, and named when it would be cut off.
+        other.kill();
+        let said = step("rotate");
+        assert!(said.contains("step 2 of 3") && said.contains("waits for agent vm-2"), "{said}");
+        waits_for(&world, "east", &["agent vm-2"]);
+        world.refused(
+            &["trust", "finish", "--context", "east", "--yes"],
+            &["the old root is still needed: agent vm-2 holds it up", "cut off", "--force"],
+        );
+        let status = world.status("east");
+        let finding = status.findings.iter().find(|finding| finding.subject == "trust").expect("a finding");
+        assert!(finding.why.contains("agent vm-2 holds it up"), "{finding:?}");
+        for node in ["east-gw-0", "east-vm-1"] {
+            assert!(is_of_the_root_that_signs(&world, "east", node), "{node}");
+        }
+        other.again();
+        waits_for(&world, "east", &[]);
+        let said = step("finish");
+        assert!(said.contains("the old root is retired") && said.contains("no rotation under way"), "{said}");
+        waits_for(&world, "east", &[]);
+    });
+
+    let events = world.events("west");
+    assert!(events.contains("peer east: has other roots"), "{events}");
+    assert!(!events.contains("does not answer"), "a session has ended: {events}");
+
+    // Nothing of the old root is left, and what is made anew is believed.
+    assert_ne!(first, world.read("east/ca/ca.crt"));
+    assert!(!world.path("east/ca/old.crt").exists() && !world.path("east/ca/next.key").exists());
+    west_gateway.kill();
+    west_gateway.again();
+    world.connected("west", "gw-0");
+    assert_eq!(world.served("west-gw-0", "shop/cart", port), entry);
+    world.well("east");
+    world.well("west");
+}
+
+#[test]
+fn a_site_that_was_dead_through_all_steps_comes_back_and_serves() {
+    let world = World::new();
+    let (_east, _gateway) = site(&world, "east", "7d");
+    let (mut west, mut west_gateway) = site(&world, "west", "7d");
+    let (_echo, listen) = world.echo("east", "cart");
+    let _vm = world.agent("east", "vm-1", &[]);
+    world.good(&["link", "east", "west"]);
+    let port = world.free_port();
+    world.expose("east", "shop/cart", "vm-1", port, listen);
+    let entry = world.served("west-gw-0", "shop/cart", port);
+
+    west.kill();
+    west_gateway.kill();
+    world.good(&["trust", "rotate", "--context", "east"]);
+    waits_for(&world, "east", &["peer west"]);
+    world.refused(&["trust", "rotate", "--context", "east"], &["peer west holds it up", "--force"]);
+    let forced = world.good(&["trust", "rotate", "--context", "east", "--force", "--yes", "--wait", "0s"]);
+    assert!(forced.err.contains("passed over  peer west"), "{}", forced.err);
+    waits_for(&world, "east", &["peer west"]);
+    world.refused(&["trust", "finish", "--context", "east"], &["peer west holds it up"]);
+    world.good(&["trust", "finish", "--context", "east", "--force", "--yes", "--wait", "0s"]);
+
+    // Neither its federation nor its gateway has heard of any of this.
+    west.again();
+    west_gateway.again();
+    world.connected("west", "gw-0");
+    assert_eq!(world.served("west-gw-0", "shop/cart", port), entry);
+    world.until("west that holds the new root", || {
+        let view: TrustView = world.try_json(&["trust", "status", "--context", "east"])?;
+        let west = view.holders.iter().find(|holder| holder.name == "west");
+        let holds = west.is_some_and(|west| west.note == "holds bundle 3");
+        if holds { Ok(()) } else { Err(format!("{view:#?}")) }
+    });
+    world.well("east");
+    world.well("west");
+}
+
+#[test]
+fn an_administrator_on_another_host_who_rotates_a_root_keeps_the_way_to_the_site() {
+    let world = World::new();
+    let (_east, _gateway) = site(&world, "east", "7d");
+    std::fs::create_dir(world.path("far")).expect("made");
+    for (from, to) in
+        [("admin/admin.crt", "admin.crt"), ("admin/admin.key", "admin.key"), ("ca/ca.crt", "ca.crt")]
+    {
+        std::fs::copy(world.path("east").join(from), world.path("far").join(to)).expect("copied");
+    }
+    let far = world.path("far").display().to_string();
+    let api = world.port_of("east", 15_080);
+    let contexts = std::fs::read_to_string(world.home.contexts()).expect("contexts");
+    let context = format!(
+        "  far:\n    site: east\n    trustDomain: east.mesh\n    api: {api}\n    certificate: {far}/admin.crt\n    key: \
+         {far}/admin.key\n    ca: {far}/ca.crt\n"
+    );
+    let contexts = contexts.replacen("contexts:\n", &format!("contexts:\n{context}"), 1);
+    std::fs::write(world.home.contexts(), contexts).expect("written");
+
+    for (verb, step) in [("rotate", "published"), ("rotate", "switched"), ("finish", "settled")] {
+        world.good(&["trust", verb, "--context", "far", "--yes"]);
+        assert_eq!(waits_for(&world, "far", &[]).step, step);
+    }
+    // The one with the site's directory has not asked for anything, and is believed too.
+    assert_eq!(waits_for(&world, "east", &[]).sequence, 3);
+    let root = std::fs::read_to_string(world.path("far/ca.crt")).expect("a root");
+    assert_eq!(root, world.read("east/ca/ca.crt"), "the roots that it is known by");
 }

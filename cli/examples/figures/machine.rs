@@ -1,4 +1,4 @@
-//! What else ran on this machine while something was measured, from `/proc`.
+//! What else ran on this machine while something was measured, and what memory a process has, from `/proc`.
 
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -123,4 +123,12 @@ fn own_ticks() -> u64 {
         false
     };
     processes.iter().filter(|(id, _)| is_own(**id)).map(|(_, (_, ticks))| ticks).sum()
+}
+
+/// Resident memory of a process, bytes; 0 when it is gone.
+pub fn resident(pid: u32) -> u64 {
+    let status = read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
 }

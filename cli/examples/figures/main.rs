@@ -3,12 +3,17 @@
 //! The processes of a mesh are this very program under another name: a link called `meshfed` in the mesh's directory
 //! points to it, and under that name it is the binary. So one build serves, and the two cannot be of different age.
 
+mod blow;
+mod churn;
 mod icmp;
 mod machine;
 mod outage;
 mod pair;
 mod routed;
+mod scrape;
 mod screen;
+mod size;
+mod slow;
 mod stage;
 mod ways;
 
@@ -45,10 +50,20 @@ enum Figure {
     Endpoint(outage::Rounds),
     /// A gateway is killed under load, again and again, while another site serves
     Gateway(outage::Rounds),
+    /// A gateway is frozen (SIGSTOP) under load, again and again, while another site serves
+    Frozen(outage::Rounds),
+    /// The links to a site are cut both ways in silence, again and again, while another site serves
+    Silent(outage::Rounds),
     /// A federation is dead for the whole run, and a gateway and an agent restart meanwhile
     Federation(outage::Dead),
     /// Bulk, small requests, new and idle connections: through two gateways, and direct
     Ways(ways::Args),
+    /// Many services in one site: memory and bytes on the wire for the site that it is linked to
+    Size(size::Args),
+    /// Memory after many connections have come and gone
+    Churn(churn::Args),
+    /// Small requests over thousands of connections, beside some that read bulk slowly
+    Slow(slow::Args),
 }
 
 /// A figure, as JSON has it.
@@ -100,10 +115,16 @@ async fn measure(args: &Args, ui: &Ui) -> Result<bool, Failure> {
             print(ui, "endpoint", "0 failed".to_owned(), held, &watch, numbers, screen::rounds)
         }
         Figure::Gateway(args) => {
-            let (numbers, watch) = outage::gateway(args, setting, ui).await?;
-            let held = numbers.held_in_flight() && numbers.gap.max_ms <= outage::GAP_GOAL_MS;
-            let goal = format!("longest gap ≤ {} ms, failed only what was in flight", outage::GAP_GOAL_MS);
-            print(ui, "gateway", goal, held, &watch, numbers, screen::rounds)
+            let measured = outage::gateway(args, setting, ui).await?;
+            print_rounds(ui, "gateway", outage::GAP_GOAL_MS, measured)
+        }
+        Figure::Frozen(args) => {
+            let measured = outage::frozen(args, setting, ui).await?;
+            print_rounds(ui, "frozen", outage::SILENT_GOAL_MS, measured)
+        }
+        Figure::Silent(args) => {
+            let measured = outage::silent(args, setting, ui).await?;
+            print_rounds(ui, "silent", outage::SILENT_GOAL_MS, measured)
         }
         Figure::Federation(args) => {
             let (numbers, watch) = outage::federation(args, setting, ui).await?;
@@ -115,7 +136,36 @@ async fn measure(args: &Args, ui: &Ui) -> Result<bool, Failure> {
             let held = numbers.goals().iter().all(ways::Goal::held);
             print(ui, "ways", "as in the rows".to_owned(), held, &watch, numbers, screen::ways)
         }
+        Figure::Size(args) => {
+            let (numbers, watch) = size::measure(args, setting, ui).await?;
+            let goal = format!("one more endpoint takes less than {} bytes", size::GOAL_BYTES);
+            let held = numbers.held();
+            print(ui, "size", goal, held, &watch, numbers, screen::size)
+        }
+        Figure::Churn(args) => {
+            let (numbers, watch) = churn::measure(args, setting, ui).await?;
+            let goal = format!("memory of each process afterwards ≤ {} × before", churn::GOAL);
+            let held = numbers.ratio() <= churn::GOAL;
+            print(ui, "churn", goal, held, &watch, numbers, screen::churn)
+        }
+        Figure::Slow(args) => {
+            let (numbers, watch) = slow::measure(args, setting, ui).await?;
+            let goal = format!("p99 beside slow readers ≤ {} × without, and none fails", slow::GOAL);
+            let held = numbers.held();
+            print(ui, "slow", goal, held, &watch, numbers, screen::slow)
+        }
     }
+}
+
+fn print_rounds(
+    ui: &Ui,
+    figure: &'static str,
+    gap_ms: f64,
+    (numbers, watch): (outage::Struck, Watch),
+) -> Result<bool, Failure> {
+    let held = numbers.held_in_flight() && numbers.gap.max_ms <= gap_ms;
+    let goal = format!("longest gap ≤ {gap_ms} ms, failed only what was in flight");
+    print(ui, figure, goal, held, &watch, numbers, screen::rounds)
 }
 
 fn print<T: Serialize>(

@@ -1,8 +1,9 @@
-//! Parts are killed under load, as in the demo, and it is counted what callers saw.
+//! Parts are killed or frozen, and links cut, under load, and it is counted what callers saw.
 //!
 //! The load is that of the demo: 200 requests/s by a constant schedule, a new connection each, no retry. A request is
 //! failed when it has no complete answer after 2 s.
 
+use crate::blow::Blow;
 use crate::icmp::{self, Icmp};
 use crate::machine::Watch;
 use crate::routed::Spread;
@@ -10,10 +11,10 @@ use crate::stage::{Setting, Stage};
 use api::text::Text;
 use bench::http1::Target;
 use bench::load::OpenLoop;
-use bench::report::{Phase, PhaseReport, report};
-use bench::sample::Outcome;
+use bench::report::{Kill, Phase, PhaseReport, report};
+use bench::sample::{Outcome, Sample};
 use live::mesh::{MeshError, Part};
-use meshfed::commands::trial::{everywhere, kill};
+use meshfed::commands::trial::everywhere;
 use meshfed::failure::{Failure, OrFail};
 use meshfed::output::Ui;
 use model::ids::HostName;
@@ -24,9 +25,12 @@ use topologies::schema::{Host, Topology};
 
 /// Goal for the longest gap after a killed gateway.
 pub const GAP_GOAL_MS: f64 = 700.0;
-/// What a round sends before the kill, and after it before the part is started again.
+/// Goal for the longest gap after a frozen gateway, and after a cut.
+pub const SILENT_GOAL_MS: f64 = 1_000.0;
+/// What a round sends before the blow, after it before it is lifted, and from then on where the load goes on.
 const BEFORE: Duration = Duration::from_secs(2);
 const AFTER: Duration = Duration::from_secs(5);
+const LIFTED: Duration = Duration::from_secs(3);
 /// How long the load may take to return to the part that was killed.
 const RETURN_LIMIT: Duration = Duration::from_secs(60);
 /// Answers in a row by which the load has returned.
@@ -37,10 +41,10 @@ const AIM_LIMIT: Duration = Duration::from_secs(2);
 /// How long a process may take to leave.
 const DRAIN_LIMIT: Duration = Duration::from_secs(8);
 
-/// How often a part is killed.
+/// How often something befalls the mesh.
 #[derive(Debug, clap::Args)]
 pub struct Rounds {
-    /// How often it is killed.
+    /// How often.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 }
@@ -55,25 +59,25 @@ pub struct Dead {
 
 /// Several rounds.
 #[derive(Debug, Serialize)]
-pub struct Killed {
-    /// What was killed.
-    pub part: String,
+pub struct Struck {
+    /// What befell the mesh.
+    pub blow: String,
     /// Requests of all rounds.
     pub requests: u64,
     /// Those without a complete answer.
     pub failed: u64,
-    /// Those of `failed` that were open on the part when it was killed.
+    /// Those of `failed` that were open when the blow fell.
     pub in_flight: u64,
     /// The longest time without a completed answer, round by round.
     pub gap: Spread,
-    /// Whether ICMP tells the survivors, as seen in the last round; only for gateways.
+    /// Whether ICMP tells the survivors, as seen in the last round; only for killed gateways.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub icmp: Option<Icmp>,
-    /// Each round, from before the kill until the part is started again.
+    /// Each round: what was killed is started again after it, everything else is lifted within it.
     pub rounds: Vec<PhaseReport>,
 }
 
-impl Killed {
+impl Struck {
     /// Whether nothing failed but what was in flight.
     pub fn held_in_flight(&self) -> bool {
         self.requests > 0 && self.failed == self.in_flight && self.icmp.is_none_or(Icmp::is_suppressed)
@@ -84,18 +88,37 @@ impl Killed {
 ///
 /// # Errors
 /// Something did not start, or the load does not return.
-pub async fn endpoint(args: &Rounds, setting: &Setting, ui: &Ui) -> Result<(Killed, Watch), Failure> {
-    let part = Part::Workload("west-cart-0".to_owned());
-    rounds(args, &demo()?, &part, "west", setting, ui).await
+pub async fn endpoint(args: &Rounds, setting: &Setting, ui: &Ui) -> Result<(Struck, Watch), Failure> {
+    let blow = Blow::Kill(Part::Workload("west-cart-0".to_owned()));
+    rounds(args, &demo()?, &blow, "west", setting, ui).await
 }
 
 /// Kills the only gateway of east, which serves west's load; dc takes over.
 ///
 /// # Errors
 /// Something did not start, or the load does not return.
-pub async fn gateway(args: &Rounds, setting: &Setting, ui: &Ui) -> Result<(Killed, Watch), Failure> {
-    let part = Part::Gateway("east".to_owned(), "gw-0".to_owned());
-    rounds(args, &without_west()?, &part, "east", setting, ui).await
+pub async fn gateway(args: &Rounds, setting: &Setting, ui: &Ui) -> Result<(Struck, Watch), Failure> {
+    rounds(args, &without_west()?, &Blow::Kill(only_gateway()), "east", setting, ui).await
+}
+
+/// Freezes it instead, and lets it go on under load.
+///
+/// # Errors
+/// Something did not start, or the load does not return.
+pub async fn frozen(args: &Rounds, setting: &Setting, ui: &Ui) -> Result<(Struck, Watch), Failure> {
+    rounds(args, &without_west()?, &Blow::Freeze(only_gateway()), "east", setting, ui).await
+}
+
+/// Cuts the links of west and east instead, and heals them under load.
+///
+/// # Errors
+/// Something did not start, or the load does not return.
+pub async fn silent(args: &Rounds, setting: &Setting, ui: &Ui) -> Result<(Struck, Watch), Failure> {
+    rounds(args, &without_west()?, &Blow::Cut("west", "east"), "east", setting, ui).await
+}
+
+fn only_gateway() -> Part {
+    Part::Gateway("east".to_owned(), "gw-0".to_owned())
 }
 
 fn demo() -> Result<Topology, Failure> {
@@ -112,16 +135,16 @@ fn without_west() -> Result<Topology, Failure> {
 async fn rounds(
     args: &Rounds,
     topology: &Topology,
-    part: &Part,
+    blow: &Blow,
     home: &str,
     setting: &Setting,
     ui: &Ui,
-) -> Result<(Killed, Watch), Failure> {
+) -> Result<(Struck, Watch), Failure> {
     ui.progress("the demo's three sites");
     let mut stage = Stage::start(topology, setting, ui).await?;
     let stopped = stage.interrupted();
     let measured = tokio::select! {
-        measured = run_rounds(args.rounds, &mut stage, part, home, ui) => measured,
+        measured = run_rounds(args.rounds, &mut stage, blow, home, ui) => measured,
         stopped = stopped => stopped,
     };
     stage.end(measured).await
@@ -130,40 +153,46 @@ async fn rounds(
 async fn run_rounds(
     rounds: u32,
     stage: &mut Stage,
-    part: &Part,
+    blow: &Blow,
     home: &str,
     ui: &Ui,
-) -> Result<(Killed, Watch), Failure> {
+) -> Result<(Struck, Watch), Failure> {
     let client = first_client(stage);
     spread(stage, &client).await?;
+    returned(stage, home, &client).await?;
     let mut watch = Watch::begin();
     let mut reports = Vec::new();
     let mut icmp = None;
     for round in 0..rounds {
         let load = start_load(stage, &client).await?;
         until(&load, BEFORE).await;
-        aim(&load, part, round, rounds).await;
-        let killed = kill(&mut stage.mesh, part, &load).await.map_err(|error| stage.failed(&error))?;
-        if let Part::Gateway(site, gateway) = part {
+        aim(&load, blow, round, rounds).await;
+        let struck = blow.strike(stage, &load).await.map_err(|error| stage.failed(&error))?;
+        if let Blow::Kill(Part::Gateway(site, gateway)) = blow {
             icmp = Some(icmp::listen(stage.mesh.plan(), site, gateway).await?);
         }
         until(&load, BEFORE + AFTER).await;
+        if blow.is_lifted_under_load() {
+            blow.lift(stage).map_err(|error| stage.failed(&error))?;
+            until(&load, BEFORE + AFTER + LIFTED).await;
+        }
         stage.mesh.check().map_err(|error| stage.failed(&error))?;
         let samples = load.finish().await;
         let name = format!("round {}", round + 1);
         let phase = Phase { name, requests: 0..u64::MAX };
-        let counted = report(&samples, &[phase], &[killed]).phases.remove(0);
+        let counted = report(&samples, &[phase], &[struck]).phases.remove(0);
         ui.progress(format!(
             "  {}: {} requests, {} failed, {} in flight, longest gap {} ms",
             counted.name, counted.requests, counted.failed, counted.in_flight, counted.longest_gap_ms
         ));
+        moved(&samples, &struck, home, blow)?;
         reports.push(counted);
-        mend(stage, part, home, &client).await?;
+        mend(stage, blow, home, &client).await?;
     }
     watch.end();
     let gaps: Vec<Duration> = reports.iter().map(|r| Duration::from_millis(r.longest_gap_ms)).collect();
-    let numbers = Killed {
-        part: part.to_string(),
+    let numbers = Struck {
+        blow: blow.to_string(),
         requests: reports.iter().map(|r| r.requests).sum(),
         failed: reports.iter().map(|r| r.failed).sum(),
         in_flight: reports.iter().map(|r| r.in_flight).sum(),
@@ -174,10 +203,34 @@ async fn run_rounds(
     Ok((numbers, watch))
 }
 
-/// Waits for the moment of the kill. An endpoint is killed when no request is open, so that what fails is meshfed's; a
-/// gateway at moments that are spread over the time from one request to the next.
-async fn aim(load: &OpenLoop, part: &Part, round: u32, rounds: u32) {
-    if matches!(part, Part::Workload(_)) {
+/// A round counts only when the load was at home before the blow and not right after it: else it missed its aim.
+fn moved(samples: &[Sample], struck: &Kill, home: &str, blow: &Blow) -> Result<(), Failure> {
+    let home_share = |from: Duration, to: Duration| {
+        let sites =
+            samples.iter().filter(|s| (from..to).contains(&s.started)).filter_map(|s| match &s.outcome {
+                Outcome::Complete { site } => Some(&**site == home),
+                Outcome::Failed(_) => None,
+            });
+        let (at_home, all) = sites.fold((0, 0), |(own, all), is_own| (own + usize::from(is_own), all + 1));
+        at_home as f64 / f64::from(all.max(1))
+    };
+    let before = home_share(Duration::ZERO, struck.before);
+    let after = home_share(struck.after, BEFORE + AFTER);
+    if before > 0.95 && after < 0.05 {
+        return Ok(());
+    }
+    let seen = format!(
+        "{home} gave {:.0} % of the answers before it and {:.0} % after it",
+        before * 100.0,
+        after * 100.0
+    );
+    Err(Failure::new(format!("{blow} did not hit the load, so the round says nothing")).seen(seen))
+}
+
+/// Waits for the moment of the blow. An endpoint is killed when no request is open, so that what fails is meshfed's; the
+/// others fall at moments that are spread over the time from one request to the next.
+async fn aim(load: &OpenLoop, blow: &Blow, round: u32, rounds: u32) {
+    if matches!(blow.part(), Some(Part::Workload(_))) {
         let open = || {
             let (complete, failed) = load.counts();
             load.sent() > complete + failed
@@ -194,10 +247,19 @@ async fn aim(load: &OpenLoop, part: &Part, round: u32, rounds: u32) {
     tokio::time::sleep(interval.mul_f64(f64::from(round) / f64::from(rounds))).await;
 }
 
-/// Starts the part again and waits until the load is back where it was.
-async fn mend(stage: &mut Stage, part: &Part, home: &str, client: &ClientPlan) -> Result<(), Failure> {
-    stage.mesh.start_again(part).map_err(|error| stage.failed(&error))?;
-    stage.mesh.ready(part).await.map_err(|error| stage.failed(&error))?;
+/// Lifts the blow where that is still to be done, and waits until the load is back where it was.
+async fn mend(stage: &mut Stage, blow: &Blow, home: &str, client: &ClientPlan) -> Result<(), Failure> {
+    if !blow.is_lifted_under_load() {
+        blow.lift(stage).map_err(|error| stage.failed(&error))?;
+    }
+    if let Some(part) = blow.part() {
+        stage.mesh.ready(part).await.map_err(|error| stage.failed(&error))?;
+    }
+    returned(stage, home, client).await
+}
+
+/// Waits until a site gives every answer.
+async fn returned(stage: &Stage, home: &str, client: &ClientPlan) -> Result<(), Failure> {
     let begin = Instant::now();
     while begin.elapsed() < RETURN_LIMIT {
         let load = start_load(stage, client).await?;
@@ -207,7 +269,7 @@ async fn mend(stage: &mut Stage, part: &Part, home: &str, client: &ClientPlan) -
             return Ok(());
         }
     }
-    Err(Failure::new(format!("the load did not return to {home} after {part} was started again")))
+    Err(Failure::new(format!("the load did not come to {home} in {} s", RETURN_LIMIT.as_secs())))
 }
 
 fn first_client(stage: &Stage) -> ClientPlan {

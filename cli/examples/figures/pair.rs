@@ -1,6 +1,7 @@
 //! Two linked sites of one process each, as the README's tour makes them: no relay, no agent, nothing else between a
 //! client in west and a server in east than two gateways.
 
+use crate::machine::resident;
 use crate::stage::Setting;
 use live::command::{CommandError, Runner};
 use live::place::{Block, Range};
@@ -91,6 +92,14 @@ impl Pair {
                 .await
                 .or_fail(|| "a site does not become ready".to_owned())?;
         }
+        for name in ["east", "west"] {
+            // Ready is the process; its gateway has to have been heard too.
+            ready::until("a gateway", LIMIT, || async {
+                run(&["status", "--context", name]).await.map(drop).map_err(|failure| failure.text())
+            })
+            .await
+            .or_fail(|| format!("the gateway of {name} does not come"))?;
+        }
         run(&["link", "east", "west"]).await?;
         ready::until("shop/raw in east", LIMIT, || async {
             let exported = run(&["export", "shop/raw", "--context", "east"]).await;
@@ -120,6 +129,11 @@ impl Pair {
     fn address(&self, site: usize) -> Ipv4Addr {
         let site = u8::try_from(site + 1).expect("two sites");
         Ipv4Addr::new(127, self._block.number(), site, 1)
+    }
+
+    /// Where the processes say how they are.
+    pub fn health(&self) -> [SocketAddr; 2] {
+        [0, 1].map(|site| SocketAddr::new(self.address(site).into(), HEALTH))
     }
 
     /// Bytes of memory in use by each of the two processes.
@@ -156,12 +170,4 @@ fn service(server: SocketAddr) -> String {
         "apiVersion: meshfed.dev/v1alpha1\nkind: Service\nmetadata: {{ namespace: shop, name: raw }}\nspec:\n  ports:\n    \
          - {{ port: {port}, protocol: tcp }}\n  endpoints:\n    - {{ address: {ip} }}\n  check: {{ type: none }}\n"
     )
-}
-
-/// Resident memory of a process, bytes; 0 when it is gone.
-fn resident(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
 }

@@ -1,8 +1,8 @@
 //! The figures as short tables.
 
-use crate::outage::{Killed, Without};
+use crate::outage::{Struck, Without};
 use crate::routed::{Numbers, Spread};
-use crate::ways;
+use crate::{churn, size, slow, ways};
 use bench::report::PhaseReport;
 use meshfed::render::style::Style;
 use meshfed::render::table::{Table, left, right};
@@ -41,16 +41,16 @@ pub fn routed(numbers: &Numbers, style: Style) -> String {
     text
 }
 
-/// The table of `endpoint` and `gateway`.
-pub fn rounds(numbers: &Killed, style: Style) -> String {
+/// The table of `endpoint`, `gateway`, `frozen` and `silent`.
+pub fn rounds(numbers: &Struck, style: Style) -> String {
     let mut table = Table::new(columns("round"));
     for round in &numbers.rounds {
         table.row(row(round));
     }
     let mut text = format!(
-        "{} killed (kill -9) {} times: {} requests, {} failed, {} of them in flight on it\n\n{}\n\nlongest gap: median \
+        "{} {} times: {} requests, {} failed, {} of them in flight then\n\n{}\n\nlongest gap: median \
          {:.0} ms, worst {:.0} ms",
-        numbers.part,
+        numbers.blow,
         numbers.rounds.len(),
         words::count(numbers.requests),
         words::count(numbers.failed),
@@ -114,6 +114,99 @@ pub fn ways(numbers: &ways::Numbers, style: Style) -> String {
         words::count(numbers.idle.into()),
         table.text(style),
         goals.text(style)
+    )
+}
+
+/// The table of `size`.
+pub fn size(numbers: &size::Numbers, style: Style) -> String {
+    let mut memory = Table::new(vec![left("process", 9), right("before"), right("after"), right("more")]);
+    for of in &numbers.memory {
+        memory.row(memory_row(&of.process, of.before, of.after));
+    }
+    let mut added = Table::new(vec![
+        left("one more endpoint", 9),
+        right("said"),
+        right("datagrams, 2 s"),
+        right("2 s of quiet"),
+    ]);
+    for (number, one) in numbers.added.iter().enumerate() {
+        let bytes = [one.said, one.wire, one.wire_quiet].map(|bytes| format!("{} B", words::count(bytes)));
+        added.row([(number + 1).to_string()].into_iter().chain(bytes).map(Into::into).collect());
+    }
+    let sync = &numbers.sync;
+    format!(
+        "{} services with {} endpoints each, east's; the first exchange of all of them took {} ms, {} bytes in datagrams \
+         both ways, all included; east's federation said {} bytes before compression\n\n{}\n\n{}",
+        words::count(numbers.services.into()),
+        numbers.endpoints,
+        sync.ms,
+        words::count(sync.wire),
+        words::count(sync.said),
+        memory.text(style),
+        added.text(style)
+    )
+}
+
+/// The table of `churn`.
+pub fn churn(numbers: &churn::Numbers, style: Style) -> String {
+    let columns = [left("process", 9), right("before"), right("after"), right("more"), right("ratio")];
+    let mut table = Table::new(columns.into());
+    for of in &numbers.memory {
+        let mut row = memory_row(&of.process, of.before, of.after);
+        row.push(format!("{:.2}", of.ratio()).into());
+        table.row(row);
+    }
+    format!(
+        "{} connections came and went, {} at a time; before: after a first batch of as many\n\n{}",
+        words::count(numbers.connections.into()),
+        numbers.batch,
+        table.text(style)
+    )
+}
+
+fn memory_row(process: &str, before: u64, after: u64) -> Vec<meshfed::render::table::Cell> {
+    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+    let more = format!("{:+.1} MiB", (after as f64 - before as f64) / f64::from(1 << 20));
+    [process.to_owned(), mib(before), mib(after), more].map(Into::into).to_vec()
+}
+
+/// The table of `slow`.
+pub fn slow(numbers: &slow::Numbers, style: Style) -> String {
+    let mut table = Table::new(vec![
+        left("round", 5),
+        left("beside", 9),
+        right("requests"),
+        right("failed"),
+        right("p50"),
+        right("p99"),
+        right("max"),
+    ]);
+    let mut others = Vec::new();
+    for (number, round) in numbers.rounds.iter().enumerate() {
+        for (beside, seen) in [("nothing", round.quiet), ("slow readers", round.beside)] {
+            let counts = [u64::from(seen.requests), u64::from(seen.failed)].map(words::count);
+            let times = [seen.took.p50_ms, seen.took.p99_ms, seen.took.max_ms].map(fine);
+            let first = [(number + 1).to_string(), beside.to_owned()];
+            table.row(first.into_iter().chain(counts).chain(times).map(Into::into).collect());
+        }
+        let memory: Vec<String> = round.memory.iter().map(|bytes| format!("{} MiB", bytes >> 20)).collect();
+        others.push(format!(
+            "round {}: slow readers took {} bytes, {} of them nothing; the sites had {}",
+            number + 1,
+            words::count(round.sipped),
+            round.starved,
+            memory.join(" and ")
+        ));
+    }
+    let files = numbers.open_files.map_or_else(|| "no limit".to_owned(), words::count);
+    format!(
+        "{} open connections, {} of them slow readers of bulk; open files: {files}\n\n{}\n\n{}\n\np99 beside slow \
+         readers against without, median of the rounds: {:.2}",
+        words::count(numbers.streams.into()),
+        numbers.slow,
+        table.text(style),
+        others.join("\n"),
+        numbers.ratio()
     )
 }
 

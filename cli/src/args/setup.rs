@@ -80,6 +80,9 @@ pub struct ProcessArgs {
     /// End when standard input is closed: for a parent that must not leave processes behind.
     #[arg(long, hide = true)]
     pub exit_with_parent: bool,
+    /// Take the clock to be off by so many seconds: for trials of sites whose clocks differ.
+    #[arg(long, hide = true, allow_negative_numbers = true, default_value_t = 0, value_name = "SECONDS")]
+    pub clock_offset: i64,
 }
 
 /// `site`

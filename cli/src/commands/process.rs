@@ -33,6 +33,10 @@ fn begin(args: &ProcessArgs) -> Result<Shutdown, Failure> {
         let failure = Failure::caused("the logs cannot be set up", &error);
         Failure { code: crate::failure::USAGE, ..failure }
     })?;
+    if args.clock_offset != 0 {
+        runtime::clock::shift(args.clock_offset.saturating_mul(1_000));
+        identity::tls::judge_by(runtime::clock::unix_ms);
+    }
     signals(args.exit_with_parent)
 }
 

@@ -8,10 +8,13 @@ use crate::render::words;
 use bench::http1::Target;
 use bench::load::OpenLoop;
 use bench::report::{Phase, Report, report};
-use live::mesh::Mesh;
+use experiment::check::one_fault;
+use live::control::{Answer as Reply, Asked, Control, Order};
+use live::inject::Standing;
+use live::mesh::{Mesh, MeshError};
 use runtime::shutdown::Shutdown;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use topologies::plan::plan;
 
 /// Between two lines about the loads.
@@ -47,8 +50,10 @@ pub async fn run(args: &UpArgs, ui: &Ui) -> Outcome {
         }
     };
     let loads = loads(&mesh).await?;
+    let mut control = Control::listen(mesh.directory()).or_fail(|| "faults cannot be injected".to_owned())?;
     ui.progress(format!("\n{}\n", hints(&mesh).await));
-    let watched = watch(&mut mesh, &loads, &shutdown, ui).await;
+    let watched = watch(&mut mesh, &loads, &mut control, &shutdown, ui).await;
+    drop(control);
     let mut reports = BTreeMap::new();
     for (name, load) in loads {
         let samples = load.finish().await;
@@ -94,7 +99,12 @@ async fn loads(mesh: &Mesh) -> Result<BTreeMap<String, OpenLoop>, Failure> {
             .entry(client)
             .await
             .map_err(|seen| Failure::new(format!("client {} has no way in", client.name)).seen(seen))?;
-        let target = Target { path: client.path.clone(), keepalive: client.keepalive, ..Target::new(entry) };
+        let target = Target {
+            path: client.path.clone(),
+            keepalive: client.keepalive,
+            timeout: client.timeout,
+            ..Target::new(entry)
+        };
         let load =
             OpenLoop::start(target, f64::from(client.rate)).or_fail(|| format!("client {}", client.name))?;
         loads.insert(client.name.clone(), load);
@@ -105,14 +115,21 @@ async fn loads(mesh: &Mesh) -> Result<BTreeMap<String, OpenLoop>, Failure> {
 async fn watch(
     mesh: &mut Mesh,
     loads: &BTreeMap<String, OpenLoop>,
+    control: &mut Control,
     shutdown: &Shutdown,
     ui: &Ui,
-) -> Result<(), live::mesh::MeshError> {
+) -> Result<(), MeshError> {
     let mut told = tokio::time::Instant::now();
+    let mut faults = Standing::default();
     loop {
+        let ends = faults.next_end().map_or(LOOK, |ends| ends.saturating_duration_since(Instant::now()));
         tokio::select! {
             () = shutdown.begun() => return Ok(()),
-            () = tokio::time::sleep(LOOK) => {}
+            Some(asked) = control.asked.recv() => obey(mesh, &mut faults, asked, ui).await,
+            () = tokio::time::sleep(LOOK.min(ends)) => {}
+        }
+        for healed in faults.end(mesh, false)? {
+            ui.progress(format!("  healed: {healed}"));
         }
         mesh.check()?;
         if told.elapsed() >= TELL {
@@ -127,6 +144,35 @@ async fn watch(
             }
         }
     }
+}
+
+/// Does what another terminal asks for, and answers it. What cannot be done ends nothing.
+async fn obey(mesh: &mut Mesh, faults: &mut Standing, asked: Asked, ui: &Ui) {
+    let done = match asked.order {
+        Order::Inject(timed) => match one_fault(&timed, mesh.plan()) {
+            Ok(fault) => {
+                let words = fault.words();
+                faults.begin(mesh, fault, timed.lasts.map(|lasts| lasts.0)).await.map(|()| words)
+            }
+            Err(problem) => {
+                let _ = asked.answer.send(Reply::Refused(problem.to_string()));
+                return;
+            }
+        },
+        Order::Heal => faults.end(mesh, true).map(|healed| match healed.as_slice() {
+            [] => "there was no fault".to_owned(),
+            healed => format!("healed: {}", healed.join("; ")),
+        }),
+    };
+    let reply = match done {
+        Ok(words) => {
+            ui.progress(format!("  {words}"));
+            Reply::Done(words)
+        }
+        Err(error) => Reply::Refused(runtime::telemetry::chain(&error).to_string()),
+    };
+    // Who asked may have gone; then only the line above tells.
+    let _ = asked.answer.send(reply);
 }
 
 /// Commands that can be pasted into another terminal.
@@ -146,5 +192,8 @@ pub async fn hints(mesh: &Mesh) -> String {
         }
     }
     lines.push(format!("  meshfed events --watch --context {site}"));
+    if let Some(link) = mesh.plan().links.first() {
+        lines.push(format!("  meshfed chaos inject cut --from {} --to {} --for 10s", link.one, link.other));
+    }
     lines.join("\n")
 }

@@ -9,8 +9,9 @@ use api::rest::reach::{ReachReply, ReachRequest};
 use api::rest::site::SiteView;
 use api::text::Text;
 
-/// Clocks that differ by more make certificates of one side look as if they began in the future.
-const CLOCK_MAX_MS: u64 = identity::ca::BACKDATE.as_secs() * 1000;
+/// Clocks that differ by more make certificates of one side look as if they began in the future. Less than a second more
+/// may come of how they were read.
+const CLOCK_MAX_MS: u64 = identity::ca::BACKDATE.as_secs() * 1000 + 999;
 /// Clocks that differ by more are not kept by anything, and will differ by more still.
 const CLOCK_WARNING_MS: u64 = 10 * 1000;
 
