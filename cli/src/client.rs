@@ -12,7 +12,7 @@ use identity::credentials::Credentials;
 use identity::live::LiveCredentials;
 use identity::peer::{PeerError, RoleKind};
 use identity::tls::{Expect, client_config, server_name};
-use model::identity::Bundle;
+use model::identity::{Bundle, Role};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::Serialize;
@@ -284,7 +284,8 @@ fn io_words(error: &std::io::Error) -> String {
 }
 
 /// Reads the certificate of a context. Where the site's CA is on this host, it is made anew when half of its life is over,
-/// when the CA has not signed it (the root was rotated), and when it cannot be used.
+/// when the CA has not signed it (the root was rotated), and when it cannot be used. One of somebody else, an agent or an
+/// administrator of another site, is never written over: a context that names it is wrong.
 fn credentials(name: &str, context: &Context) -> Result<Credentials, Failure> {
     let read = |path: &Path| {
         runtime::file::read_text(path, PEM_MAX).map_err(|error| {
@@ -299,9 +300,11 @@ fn credentials(name: &str, context: &Context) -> Result<Credentials, Failure> {
     let now = runtime::clock::unix_ms();
     let ca = context.directory.as_deref().and_then(|directory| anchors(&directory.join("ca/ca.crt")).ok());
     let is_of = |held: &Credentials, ca: &[Vec<u8>]| ca.iter().any(|anchor| held.is_signed_by(anchor));
+    let is_foreign = |held: &Credentials| {
+        held.id().trust_domain != context.trust_domain.0 || !matches!(held.id().role, Role::Admin(_))
+    };
     if let Ok(held) = &held
-        && now < held.renew_at_ms()
-        && ca.is_none_or(|ca| is_of(held, &ca))
+        && (is_foreign(held) || now < held.renew_at_ms() && ca.is_none_or(|ca| is_of(held, &ca)))
     {
         return Ok(held.clone());
     }

@@ -215,3 +215,13 @@ fn long_texts_are_refused_before_they_are_read() {
         read_pem(&"-----BEGIN CERTIFICATE-----\n".repeat(100_000), &blocks);
     });
 }
+
+/// Found by the fuzz target `pem`: its validity is turned round.
+#[test]
+fn a_leaf_that_ends_before_it_begins_is_due_at_its_end() {
+    let certificate = include_str!("found/ends-before-it-begins.crt");
+    let key = include_str!("found/ends-before-it-begins.key");
+    let taken = identity::credentials::Credentials::from_pem(certificate, key).expect("it can be read");
+    assert_eq!(taken.renew_at_ms(), taken.not_after_ms());
+    decoders::read_pem(certificate, key);
+}

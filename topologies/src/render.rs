@@ -1,6 +1,6 @@
 //! Drawings of a topology: [`text`] for a terminal, [`svg`] as one file that needs nothing else.
 //!
-//! Both are drawn from a [`Picture`], which holds what is to be seen and no positions.
+//! Both are drawn from a `Picture`, which holds what is to be seen and no positions.
 
 mod layout;
 mod svg;

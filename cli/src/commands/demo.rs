@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// How long a gateway may drain before it is killed after all.
 const DRAIN_LIMIT: Duration = Duration::from_secs(8);
+/// How long a moment without an open request is waited for.
+const QUIET_LIMIT: Duration = Duration::from_secs(1);
 
 /// The result, as JSON has it.
 #[derive(Debug, Serialize)]
@@ -160,9 +162,14 @@ async fn experiment(mesh: &mut Mesh, place: &Place, ui: &Ui) -> Result<Experimen
     for step in &STEPS {
         let requests = next..next + step.seconds * u64::from(client.rate);
         next = requests.end;
-        // A little into the phase, and between two requests, so that what is open at that moment counts in this phase.
+        // A little into the phase. A killed endpoint takes with it what it is answering, and nobody could mend that; so that
+        // what fails is meshfed's, that blow falls when no request is open, if there is such a moment.
         load.until_sent(requests.start + 2).await;
-        tokio::time::sleep(Duration::from_secs_f64(0.5 / f64::from(client.rate))).await;
+        if matches!(step.action, Action::KillWestEndpoint) {
+            quiet(&load).await;
+        } else {
+            tokio::time::sleep(Duration::from_secs_f64(0.5 / f64::from(client.rate))).await;
+        }
         let done = act(mesh, step.action, &load).await.map_err(|error| failed(&error, place))?;
         kills.extend(done);
         load.until_sent(requests.end).await;
@@ -180,6 +187,18 @@ async fn experiment(mesh: &mut Mesh, place: &Place, ui: &Ui) -> Result<Experimen
     let answers =
         phases.iter().zip(&STEPS).map(|(phase, step)| answers(step.action, phase, &samples)).collect();
     Ok(Experiment { report: report(&samples, &phases, &kills), answers })
+}
+
+/// Waits for a moment at which no request is open, for at most [`QUIET_LIMIT`].
+async fn quiet(load: &OpenLoop) {
+    let open = || {
+        let (complete, failed) = load.counts();
+        load.sent() > complete + failed
+    };
+    let begin = Instant::now();
+    while open() && begin.elapsed() < QUIET_LIMIT {
+        tokio::time::sleep(Duration::from_micros(200)).await;
+    }
 }
 
 /// Breaks or mends; gives the kills, on the clock of the load.
