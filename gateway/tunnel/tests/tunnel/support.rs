@@ -208,6 +208,10 @@ pub struct Relay {
     /// Larger datagrams vanish.
     passes: Arc<AtomicUsize>,
     lost_pct: Arc<AtomicUsize>,
+    /// Bytes that did not pass, either way.
+    dropped: Arc<AtomicUsize>,
+    /// Milliseconds that each datagram of the client takes.
+    pace: Arc<AtomicUsize>,
 }
 
 impl Relay {
@@ -218,8 +222,25 @@ impl Relay {
         let address = front.local_addr().expect("bound");
         let passes = Arc::new(AtomicUsize::new(usize::MAX));
         let lost_pct = Arc::new(AtomicUsize::new(0));
-        tokio::spawn(carry(front, back, Arc::clone(&passes), Arc::clone(&lost_pct)));
-        Self { address, passes, lost_pct }
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let pace = Arc::new(AtomicUsize::new(0));
+        let counts = (Arc::clone(&passes), Arc::clone(&lost_pct), Arc::clone(&dropped), Arc::clone(&pace));
+        tokio::spawn(carry(front, back, counts));
+        Self { address, passes, lost_pct, dropped, pace }
+    }
+
+    /// Waits until both sides have sent into a cut all that they send at once: what still comes are single probes.
+    pub async fn exhausts(&self) {
+        const PROBES: usize = 4_096;
+        let mut before = 0;
+        loop {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let now = self.dropped.load(Ordering::SeqCst);
+            if now > PROBES && now - before < PROBES {
+                return;
+            }
+            before = now;
+        }
     }
 
     /// Forwards nothing from here on, in silence.
@@ -229,6 +250,11 @@ impl Relay {
 
     pub fn mend(&self) {
         self.pass(usize::MAX);
+    }
+
+    /// Lets the client's datagrams through one by one, so many milliseconds each, so that who looks late misses little.
+    pub fn pace(&self, milliseconds: usize) {
+        self.pace.store(milliseconds, Ordering::SeqCst);
     }
 
     /// Loses so many of a hundred datagrams from here on, each way.
@@ -242,13 +268,20 @@ impl Relay {
     }
 }
 
-async fn carry(front: UdpSocket, back: UdpSocket, passes: Arc<AtomicUsize>, lost_pct: Arc<AtomicUsize>) {
+/// What passes, what is lost, how much of it there was, and the pace.
+type Counts = (Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<AtomicUsize>);
+
+async fn carry(front: UdpSocket, back: UdpSocket, (passes, lost_pct, dropped, pace): Counts) {
     let mut draw = 1_u64;
     let mut forwards = |n: usize| {
         // Numerical Recipes' linear congruential generator; the same losses each time.
         draw = draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let lost = ((draw >> 33) % 100) < lost_pct.load(Ordering::SeqCst) as u64;
-        !lost && n <= passes.load(Ordering::SeqCst)
+        let forwards = !lost && n <= passes.load(Ordering::SeqCst);
+        if !forwards {
+            dropped.fetch_add(n, Ordering::SeqCst);
+        }
+        forwards
     };
     let (mut there, mut here) = (vec![0; 65_536], vec![0; 65_536]);
     let mut client = None;
@@ -257,6 +290,10 @@ async fn carry(front: UdpSocket, back: UdpSocket, passes: Arc<AtomicUsize>, lost
             Ok((n, from)) = front.recv_from(&mut there) => {
                 client = Some(from);
                 if forwards(n) {
+                    let pace = pace.load(Ordering::SeqCst);
+                    if pace > 0 {
+                        tokio::time::sleep(Duration::from_millis(pace as u64)).await;
+                    }
                     let _ = back.send(&there[..n]).await;
                 }
             }
