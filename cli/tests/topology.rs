@@ -188,3 +188,48 @@ fn a_site_behind_a_nat_is_linked_and_serves_though_nobody_can_dial_it() {
         assert!(requests > 0 && failed * 10 <= requests, "{report}");
     }
 }
+
+#[test]
+fn faults_are_injected_into_what_runs_refused_where_they_name_nothing_and_healed() {
+    let home = Home::new();
+    let mut up = Up::start(&home, &example("two-clusters.yaml"));
+    up.wait_until_it_serves(&home);
+    let dir = up.directory.display().to_string();
+    let said = || std::fs::read_to_string(home.path().join("said")).unwrap_or_default();
+    let until = |text: &str| {
+        let begin = Instant::now();
+        while !said().contains(text) {
+            assert!(begin.elapsed() < Duration::from_secs(30), "it does not say `{text}`: {}", said());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    until("chaos inject cut");
+    let inject = |args: &[&str]| {
+        let all: Vec<&str> = ["chaos", "inject"].iter().chain(args).copied().chain(["--dir", &dir]).collect();
+        home.run(&all)
+    };
+    let ran = inject(&["cut", "--from", "nowhere"]);
+    assert_eq!(ran.code, 1, "{}", ran.out);
+    assert!(ran.err.contains("the topology has no site `nowhere`"), "{}", ran.err);
+
+    // Both ends as the topology names them; it ends by itself.
+    let plan: Value =
+        serde_json::from_str(&home.good(&["topology", "plan", &example("two-clusters.yaml"), "--json"]).out)
+            .expect("JSON");
+    let (one, other) = (plan["links"][0]["one"].to_string(), plan["links"][0]["other"].to_string());
+    let (one, other) = (one.trim_matches('"').to_owned(), other.trim_matches('"').to_owned());
+    let ran = inject(&["cut", "--from", &one, "--to", &other, "--for", "1s"]);
+    assert_eq!(ran.out, format!("cut {one}↔{other}, for 1s\n"), "{}", ran.err);
+    until(&format!("healed: cut {one}↔{other}"));
+
+    let ran = inject(&["freeze", "gateway", &format!("{one}/gw-0")]);
+    assert_eq!(ran.out, format!("freeze gateway {one}/gw-0, until `meshfed chaos heal`\n"), "{}", ran.err);
+    let ran = home.good(&["chaos", "heal", "--dir", &dir]);
+    assert_eq!(ran.out, format!("healed: freeze gateway {one}/gw-0\n"));
+    assert_eq!(home.good(&["chaos", "heal", "--dir", &dir]).out, "there was no fault\n");
+
+    up.interrupt();
+    assert!(up.child.wait().expect("it ends").success(), "{}", said());
+    let ran = home.run(&["chaos", "heal", "--dir", &dir]);
+    assert!(ran.code == 1 && ran.err.contains("is `meshfed up` running there?"), "{}", ran.err);
+}
