@@ -34,11 +34,7 @@ fn sites_whose_clocks_are_ten_minutes_apart_are_linked_and_lose_nothing() {
 
     // The catalog, the lease of the agent, and every certificate are used anew, by processes that start again.
     let answers = || get(entry, "/").map(drop);
-    let listed = || {
-        let view = world.try_service("west", "shop/cart")?;
-        let there = view.vip == vip && view.sites.iter().any(|site| site.site == "east" && site.total == 1);
-        if there { Ok(()) } else { Err(format!("{view:?}")) }
-    };
+    let listed = || world.lists("west", "shop/cart", &vip, "east");
     vm.kill();
     vm.again();
     world.connected("east", "vm-1");

@@ -35,8 +35,10 @@ fn every_failed_request_of_the_demo_was_in_flight_on_what_was_killed() {
     for phase in [well, federation] {
         assert_eq!(number(phase, "failed"), 0, "{shown}");
     }
-    // On a slow machine there may be no moment at which the endpoint is answering nothing.
-    assert!(number(endpoint, "failed") <= 1, "{shown}");
+    // It says when there was no moment at which the endpoint was answering nothing.
+    if !ran.err.contains("(this machine is busy") {
+        assert_eq!(number(endpoint, "failed"), 0, "{shown}");
+    }
     // The demo's own limit of 1 s is for a machine that does nothing else, and figures.md has the tight ones. Here it
     // only must not have stopped.
     let gap = number(&result, "longest_gap_ms");

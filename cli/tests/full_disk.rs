@@ -77,11 +77,7 @@ fn on_a_full_disk() {
     let entry = world.served("west", "shop/cart", port);
 
     let answers = || get(entry, "/").map(drop);
-    let listed = || {
-        let view = world.try_service("west", "shop/cart")?;
-        let there = view.vip == vip && view.sites.iter().any(|site| site.site == "east" && site.total == 1);
-        if there { Ok(()) } else { Err(format!("{view:?}")) }
-    };
+    let listed = || world.lists("west", "shop/cart", &vip, "east");
     let others = disk.join("others");
     for round in 0..2 {
         Watch::during(OFTEN, &[&answers, &listed], || {

@@ -41,11 +41,7 @@ fn a_source_that_never_finishes_withdraws_nothing_and_is_named() {
 
     east.kill();
     world.home.write("east/services.yaml", "apiVersion: meshfed.dev/v1alpha1\nkind: Service\nmetadata: {");
-    let listed = || {
-        let view = world.try_service("west", "shop/cart")?;
-        let there = view.vip == vip && view.sites.iter().any(|site| site.site == "east" && site.total == 1);
-        if there { Ok(()) } else { Err(format!("{view:?}")) }
-    };
+    let listed = || world.lists("west", "shop/cart", &vip, "east");
     let answers = || get(entry, "/").map(drop);
     Watch::during(OFTEN, &[&listed], || {
         east.again();

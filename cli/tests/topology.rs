@@ -226,6 +226,12 @@ fn faults_are_injected_into_what_runs_refused_where_they_name_nothing_and_healed
     assert_eq!(ran.out, format!("freeze gateway {one}/gw-0, until `meshfed chaos heal`\n"), "{}", ran.err);
     let ran = home.good(&["chaos", "heal", "--dir", &dir]);
     assert_eq!(ran.out, format!("healed: freeze gateway {one}/gw-0\n"));
+    // One that was frozen and then killed is only started again, and what runs goes on.
+    let part = format!("{one}/gw-0");
+    inject(&["freeze", "gateway", &part]);
+    inject(&["kill", "gateway", &part]);
+    let healed = format!("healed: freeze gateway {part}; kill gateway {part}\n");
+    assert_eq!(home.good(&["chaos", "heal", "--dir", &dir]).out, healed);
     assert_eq!(home.good(&["chaos", "heal", "--dir", &dir]).out, "there was no fault\n");
 
     up.interrupt();

@@ -21,30 +21,6 @@ pub const DELAY_MAX: Duration = Duration::from_secs(10);
 /// Least MTU that the tunnel passes through: 1200 bytes of QUIC (RFC 9000, section 14) in UDP and IPv4.
 pub const MTU_MIN: u16 = 1228;
 
-/// A way through a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Direction {
-    /// From the first end to the second.
-    Forth,
-    /// From the second end to the first.
-    Back,
-}
-
-impl Direction {
-    /// Both.
-    pub const BOTH: [Self; 2] = [Self::Forth, Self::Back];
-
-    /// The other way.
-    #[must_use]
-    pub fn reverse(self) -> Self {
-        match self {
-            Self::Forth => Self::Back,
-            Self::Back => Self::Forth,
-        }
-    }
-}
-
 /// What one direction of a link does to packets. The default does nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]

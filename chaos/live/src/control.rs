@@ -39,7 +39,7 @@ pub enum Order {
 pub enum Answer {
     /// It is done; in words.
     Done(String),
-    /// It is refused, and why; nothing was changed.
+    /// It was not done, or not all of it, and why.
     Refused(String),
 }
 

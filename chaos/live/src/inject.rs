@@ -3,6 +3,7 @@
 use crate::mesh::{Mesh, MeshError, Part};
 use crate::relays::{End, Relays};
 use crate::shapes::apply;
+use experiment::part::Target;
 use experiment::record::Happened;
 use experiment::schedule::{Occurrence, steps};
 use experiment::schema::{self, Fault, Way};
@@ -99,7 +100,7 @@ impl Injector {
                 }
             }
             Fault::Freeze(target) => {
-                for part in target.parts(mesh.plan()) {
+                for part in running(mesh, target) {
                     mesh.freeze(&part).await?;
                 }
             }
@@ -123,7 +124,7 @@ impl Injector {
             Fault::Kill(target) => {
                 target.parts(mesh.plan()).iter().try_for_each(|part| mesh.start_again(part))
             }
-            Fault::Freeze(target) => target.parts(mesh.plan()).iter().try_for_each(|part| mesh.thaw(part)),
+            Fault::Freeze(target) => running(mesh, target).iter().try_for_each(|part| mesh.thaw(part)),
         }
     }
 }
@@ -181,6 +182,11 @@ impl Standing {
         }
         Ok(ended)
     }
+}
+
+/// The parts of a target that run: one that another fault has killed stands still already, and has nothing to go on with.
+fn running(mesh: &Mesh, target: &Target) -> Vec<Part> {
+    target.parts(mesh.plan()).into_iter().filter(|part| mesh.pid(part).is_some()).collect()
 }
 
 async fn restart(mesh: &mut Mesh, part: &Part) -> Result<(), MeshError> {

@@ -86,16 +86,6 @@ impl Relays {
         self.ways(|end| end.site == from, |end| end.site == to)
     }
 
-    /// The links of one gateway to all others, with the direction away from it.
-    pub fn of_gateway(&self, site: &str, gateway: &str) -> Vec<(Link, Direction)> {
-        self.ways(|end| end.site == site && end.gateway == gateway, |_| true)
-    }
-
-    /// The links of one site to all others, with the direction away from it.
-    pub fn of_site(&self, site: &str) -> Vec<(Link, Direction)> {
-        self.ways(|end| end.site == site, |_| true)
-    }
-
     /// All links: both ends, and the link from the first to the second.
     pub fn links(&self) -> impl Iterator<Item = (&End, &End, &Link)> {
         self.links.iter().map(|((one, other), link)| (one, other, link))
@@ -202,14 +192,18 @@ links:
     #[tokio::test]
     async fn the_links_of_an_end_lead_away_from_it() {
         let (_block, _, relays) = start().await;
-        let of_gateway = names(relays.of_gateway("a", "gw-0"));
+        let of_gateway = names(relays.ways(|end| end.site == "a" && end.gateway == "gw-0", |_| true));
         assert_eq!(of_gateway.len(), 2, "{of_gateway:?}");
         assert!(of_gateway.iter().all(|(name, _)| name.contains("a/gw-0")), "{of_gateway:?}");
-        assert_eq!(relays.of_site("a").len(), 4, "two gateways, to one of each other site");
+        assert_eq!(
+            relays.ways(|end| end.site == "a", |_| true).len(),
+            4,
+            "two gateways, to one of each other site"
+        );
         let (there, back) = (names(relays.between("b", "a")), names(relays.between("a", "b")));
         let turned: Vec<_> = back.into_iter().map(|(name, way)| (name, way.reverse())).collect();
         assert_eq!(there, turned);
-        assert_eq!(names(relays.of_site("b")), there);
+        assert_eq!(names(relays.ways(|end| end.site == "b", |_| true)), there);
         assert!(relays.between("b", "c").is_empty());
     }
 

@@ -17,32 +17,34 @@ pub fn shape(of: &Impairment) -> Shape {
     }
 }
 
-/// Writes a change into the shape of a way; what it does not name stays.
+/// Writes a change into the shape of a way; what it does not name stays. A queue counts with its rate, which
+/// `Impairment::check` asks for.
 pub fn apply(change: &Change, shape: &mut Shape) {
-    if let Some(cut) = change.cut {
-        shape.cut = cut;
+    let said = self::shape(&change.of(Impairment::NONE));
+    let Change { delay, jitter, loss, rate, queue: _, mtu, duplicate, reorder, cut } = change;
+    if cut.is_some() {
+        shape.cut = said.cut;
     }
-    if let Some(delay) = change.delay {
-        shape.delay = delay.0;
+    if delay.is_some() {
+        shape.delay = said.delay;
     }
-    if let Some(jitter) = change.jitter {
-        shape.jitter = Jitter { spread: jitter.0, ..Jitter::default() };
+    if jitter.is_some() {
+        shape.jitter = said.jitter;
     }
-    if let Some(loss) = change.loss {
-        shape.loss = self::loss(loss);
+    if loss.is_some() {
+        shape.loss = said.loss;
     }
-    if let Some(mtu) = change.mtu {
-        shape.mtu = Some(mtu.into());
+    if rate.is_some() {
+        shape.rate = said.rate;
     }
-    if let Some(share) = change.duplicate {
-        shape.duplicate = share.fraction();
+    if mtu.is_some() {
+        shape.mtu = said.mtu;
     }
-    if let Some(reordered) = change.reorder {
-        shape.reorder = reorder(reordered);
+    if duplicate.is_some() {
+        shape.duplicate = said.duplicate;
     }
-    if change.rate.is_some() || change.queue.is_some() {
-        let of = Impairment { rate: change.rate, queue: change.queue, ..Impairment::NONE };
-        shape.rate = rate(&of).or(shape.rate);
+    if reorder.is_some() {
+        shape.reorder = said.reorder;
     }
 }
 

@@ -1,13 +1,12 @@
 //! `meshfed demo`: three sites under load; parts of them are killed, and it is counted what callers saw.
 
-use super::trial::{Place, Started, everywhere, failed, kill, start};
+use super::trial::{Place, Started, everywhere, failed, kill, load, start};
 use super::up::hints;
 use crate::args::DemoArgs;
 use crate::failure::{Failure, OrFail, Outcome};
 use crate::output::Ui;
 use crate::render::demo::{Answers, held, summary};
 use crate::render::words;
-use bench::http1::Target;
 use bench::load::OpenLoop;
 use bench::report::{Kill, Phase, Report, report};
 use bench::sample::{Outcome as Answer, Sample};
@@ -20,6 +19,9 @@ use std::time::{Duration, Instant};
 const DRAIN_LIMIT: Duration = Duration::from_secs(8);
 /// How long a moment without an open request is waited for.
 const QUIET_LIMIT: Duration = Duration::from_secs(1);
+/// What is said when the machine was too busy for that.
+const BUSY: &str =
+    "  (this machine is busy: a request was open on the endpoint when it was killed, or begun meanwhile)";
 
 /// The result, as JSON has it.
 #[derive(Debug, Serialize)]
@@ -149,11 +151,7 @@ struct Experiment {
 async fn experiment(mesh: &mut Mesh, place: &Place, ui: &Ui) -> Result<Experiment, Failure> {
     let client = mesh.plan().clients.first().cloned().expect("the demo's topology has a client");
     everywhere(mesh, &client).await.or_fail(|| "the service did not spread to west".to_owned())?;
-    let entry =
-        mesh.entry(&client).await.map_err(|seen| Failure::new("the load has no way in").seen(seen))?;
-    let load =
-        OpenLoop::start(Target { path: client.path.clone(), ..Target::new(entry) }, f64::from(client.rate))
-            .or_fail(|| "the load cannot be sent".to_owned())?;
+    let (load, entry) = load(mesh, &client).await?;
     ui.progress(format!(
         "  {} requests/s to {} at http://{entry}, a new connection each, no retry",
         client.rate, client.service
@@ -165,12 +163,17 @@ async fn experiment(mesh: &mut Mesh, place: &Place, ui: &Ui) -> Result<Experimen
         // A little into the phase. A killed endpoint takes with it what it is answering, and nobody could mend that; so that
         // what fails is meshfed's, that blow falls when no request is open, if there is such a moment.
         load.until_sent(requests.start + 2).await;
-        if matches!(step.action, Action::KillWestEndpoint) {
-            quiet(&load).await;
-        } else {
-            tokio::time::sleep(Duration::from_secs_f64(0.5 / f64::from(client.rate))).await;
-        }
+        let aimed = match step.action {
+            Action::KillWestEndpoint => quiet(&load).await,
+            _ => {
+                tokio::time::sleep(Duration::from_secs_f64(0.5 / f64::from(client.rate))).await;
+                None
+            }
+        };
         let done = act(mesh, step.action, &load).await.map_err(|error| failed(&error, place))?;
+        if matches!(step.action, Action::KillWestEndpoint) && aimed != Some(load.sent()) {
+            ui.progress(BUSY);
+        }
         kills.extend(done);
         load.until_sent(requests.end).await;
         mesh.check().map_err(|error| failed(&error, place))?;
@@ -189,16 +192,19 @@ async fn experiment(mesh: &mut Mesh, place: &Place, ui: &Ui) -> Result<Experimen
     Ok(Experiment { report: report(&samples, &phases, &kills), answers })
 }
 
-/// Waits for a moment at which no request is open, for at most [`QUIET_LIMIT`].
-async fn quiet(load: &OpenLoop) {
-    let open = || {
-        let (complete, failed) = load.counts();
-        load.sent() > complete + failed
-    };
+/// Waits for a moment at which no request is open, for at most [`QUIET_LIMIT`]. Answers how many were sent by then; none:
+/// there was no such moment.
+async fn quiet(load: &OpenLoop) -> Option<u64> {
     let begin = Instant::now();
-    while open() && begin.elapsed() < QUIET_LIMIT {
+    while begin.elapsed() < QUIET_LIMIT {
+        let sent = load.sent();
+        let (complete, failed) = load.counts();
+        if sent <= complete + failed {
+            return Some(sent);
+        }
         tokio::time::sleep(Duration::from_micros(200)).await;
     }
+    None
 }
 
 /// Breaks or mends; gives the kills, on the clock of the load.

@@ -2,6 +2,7 @@
 
 use crate::failure::{Failure, OrFail};
 use crate::output::Ui;
+use bench::http1::Target;
 use bench::load::OpenLoop;
 use bench::report::Kill;
 use live::mesh::{Mesh, MeshError, Options, Part};
@@ -9,6 +10,7 @@ use live::place::Block;
 use live::ready::{self, NotReady};
 use runtime::shutdown::Shutdown;
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use topologies::plan::{ClientPlan, plan};
@@ -147,6 +149,26 @@ pub async fn everywhere(mesh: &Mesh, client: &ClientPlan) -> Result<(), NotReady
         if good == sites { Ok(()) } else { Err(format!("{context} sees {}", seen.join(", "))) }
     })
     .await
+}
+
+/// Starts the load of a client, and says where it enters.
+///
+/// # Errors
+/// It has no way in, or cannot be sent.
+pub async fn load(mesh: &Mesh, client: &ClientPlan) -> Result<(OpenLoop, SocketAddr), Failure> {
+    let entry = mesh
+        .entry(client)
+        .await
+        .map_err(|seen| Failure::new(format!("client {} has no way in", client.name)).seen(seen))?;
+    let target = Target {
+        path: client.path.clone(),
+        keepalive: client.keepalive,
+        timeout: client.timeout,
+        ..Target::new(entry)
+    };
+    let load = OpenLoop::start(target, f64::from(client.rate))
+        .or_fail(|| format!("the load of client {} cannot be sent", client.name))?;
+    Ok((load, entry))
 }
 
 /// Kills a part, on the clock of a load.

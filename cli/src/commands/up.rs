@@ -1,11 +1,10 @@
 //! `meshfed up`: a topology as real processes on this host.
 
-use super::trial::{Place, Started, failed, start};
+use super::trial::{Place, Started, failed, load, start};
 use crate::args::UpArgs;
 use crate::failure::{Failure, OrFail, Outcome};
 use crate::output::Ui;
 use crate::render::words;
-use bench::http1::Target;
 use bench::load::OpenLoop;
 use bench::report::{Phase, Report, report};
 use experiment::check::one_fault;
@@ -95,19 +94,7 @@ fn line(name: &str, report: &Report) -> String {
 async fn loads(mesh: &Mesh) -> Result<BTreeMap<String, OpenLoop>, Failure> {
     let mut loads = BTreeMap::new();
     for client in &mesh.plan().clients {
-        let entry = mesh
-            .entry(client)
-            .await
-            .map_err(|seen| Failure::new(format!("client {} has no way in", client.name)).seen(seen))?;
-        let target = Target {
-            path: client.path.clone(),
-            keepalive: client.keepalive,
-            timeout: client.timeout,
-            ..Target::new(entry)
-        };
-        let load =
-            OpenLoop::start(target, f64::from(client.rate)).or_fail(|| format!("client {}", client.name))?;
-        loads.insert(client.name.clone(), load);
+        loads.insert(client.name.clone(), load(mesh, client).await?.0);
     }
     Ok(loads)
 }
@@ -125,7 +112,11 @@ async fn watch(
         let ends = faults.next_end().map_or(LOOK, |ends| ends.saturating_duration_since(Instant::now()));
         tokio::select! {
             () = shutdown.begun() => return Ok(()),
-            Some(asked) = control.asked.recv() => obey(mesh, &mut faults, asked, ui).await,
+            Some(asked) = control.asked.recv() => tokio::select! {
+                () = obey(mesh, &mut faults, asked, ui) => {}
+                // A restart of everything takes long; Ctrl-C does not wait for it.
+                () = shutdown.begun() => return Ok(()),
+            },
             () = tokio::time::sleep(LOOK.min(ends)) => {}
         }
         for healed in faults.end(mesh, false)? {

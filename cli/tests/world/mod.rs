@@ -293,6 +293,13 @@ impl World {
         services.into_iter().find(|view| view.service == service).ok_or(seen)
     }
 
+    /// Whether a site lists a service under this virtual IP, with one endpoint of the site `of`.
+    pub fn lists(&self, site: &str, service: &str, vip: &Option<String>, of: &str) -> Result<(), String> {
+        let view = self.try_service(site, service)?;
+        let there = view.vip == *vip && view.sites.iter().any(|site| site.site == of && site.total == 1);
+        if there { Ok(()) } else { Err(format!("{view:?}")) }
+    }
+
     /// Waits until a site sees so many healthy endpoints of a service.
     #[track_caller]
     pub fn healthy(&self, site: &str, service: &str, count: u32) -> ServiceView {

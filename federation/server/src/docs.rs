@@ -20,7 +20,7 @@ pub struct Hex(pub Vec<u8>);
 
 impl Serialize for Hex {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+        serializer.collect_str(&self.text())
     }
 }
 
@@ -39,6 +39,11 @@ impl std::fmt::Debug for Hex {
 }
 
 impl Hex {
+    /// As text. Not `Display`: what is secret should not slip into a message.
+    pub fn text(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Reads hexadecimal text; none: it is not.
     pub fn parse(text: &str) -> Option<Self> {
         if !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -342,7 +347,7 @@ mod tests {
     fn a_secret_does_not_show() {
         let secret = Secret::random().expect("random");
         let invite = InviteDoc::new(&secret, 1, None, LinkSpec::default());
-        let hex: String = secret.expose().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = Hex(secret.expose().to_vec()).text();
         assert!(!format!("{invite:?}").contains(&hex));
         let json = serde_json::to_string(&invite).expect("json");
         let back: InviteDoc = serde_json::from_str(&json).expect("reads");

@@ -338,11 +338,7 @@ impl Leaving {
     /// Has others place what is new elsewhere, lets what is open finish, and ends. Who has nobody else yet, since
     /// another gateway has only just come up, is served until it has, for at most [`LINGER`].
     async fn leave(self) {
-        if self.paths.is_refusing() {
-            self.paths.set_draining(true);
-        } else {
-            self.paths.tell_draining(true);
-        }
+        self.paths.tell_draining(true);
         info!(
             streams = self.streams.running(),
             "the gateway leaves: new streams go elsewhere, open ones finish"

@@ -177,6 +177,26 @@ async fn draining_fails_nobody_and_finishes_what_is_open() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_leaves_still_serves_who_has_nobody_else() {
+    let world = World::new(1, 1);
+    let vm = endpoint("vm-1").await;
+    let mut only = world.east(0, &[("vm-1", vm)]).await;
+    let west = world.west().await;
+    let mut open = west.call_until_served().await;
+    only.leave();
+    // While a stream is open it lingers for two seconds.
+    let begin = std::time::Instant::now();
+    while begin.elapsed() < std::time::Duration::from_millis(600) {
+        let mut late = west.call().await.expect("there is nobody else");
+        assert!(late.echoes().await);
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert!(open.echoes().await);
+    drop(open);
+    only.left().await;
+}
+
 /// The same config, with another idea of where the peer's gateways are.
 fn with_peer(config: Vec<ConfigEntry>, change: impl Fn(&mut SiteInfo)) -> Vec<ConfigEntry> {
     let changed = config.into_iter().map(|mut entry| {

@@ -51,7 +51,7 @@ async fn order(folder: Option<&Path>, order: Order) -> Result<String, Failure> {
     };
     match tell(&folder, &order).await {
         Ok(Answer::Done(words)) => Ok(words),
-        Ok(Answer::Refused(why)) => Err(Failure::new("the fault was refused; nothing was changed").seen(why)),
+        Ok(Answer::Refused(why)) => Err(Failure::new("that was not done").seen(why)),
         Err(error) => Err(Failure::caused("no fault was injected", &error).fix(
             "start one with `meshfed up TOPOLOGY`, and set MESHFED_CONFIG as it says, or name its directory with --dir",
         )),

@@ -3,13 +3,11 @@
 use super::observe::Observer;
 use super::{Trial, find, write};
 use crate::args::ChaosRunArgs;
-use crate::commands::trial::{Place, Started, everywhere, failed, start};
+use crate::commands::trial::{Place, Started, everywhere, failed, load, start};
 use crate::failure::{Failure, OrFail, Outcome};
 use crate::output::Ui;
 use crate::render::chaos as screen;
 use api::resource::Resource;
-use bench::http1::Target;
-use bench::load::OpenLoop;
 use experiment::html::page;
 use experiment::judge::judge;
 use experiment::record::{Happened, Record};
@@ -131,16 +129,7 @@ async fn one(
 async fn record(mesh: &mut Mesh, trial: &Trial, place: &Place, ui: &Ui) -> Result<Record, Failure> {
     let client = mesh.plan().clients.first().cloned().expect("the check found a client");
     everywhere(mesh, &client).await.or_fail(|| "the service did not spread".to_owned())?;
-    let entry =
-        mesh.entry(&client).await.map_err(|seen| Failure::new("the load has no way in").seen(seen))?;
-    let target = Target {
-        path: client.path.clone(),
-        keepalive: client.keepalive,
-        timeout: client.timeout,
-        ..Target::new(entry)
-    };
-    let load =
-        OpenLoop::start(target, f64::from(client.rate)).or_fail(|| "the load cannot be sent".to_owned())?;
+    let (load, _) = load(mesh, &client).await?;
     let start = Instant::now() - load.now();
     let mut observer = Observer::start(mesh, start, &client.service, client.site.as_str())?;
     let length = trial.experiment.length.0;

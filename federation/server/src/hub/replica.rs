@@ -104,6 +104,5 @@ impl Hub {
 
 /// The id of an invite or a token, as it stands in the name of its document.
 pub(super) fn hex_name(id: &[u8; 16]) -> String {
-    let Hex(bytes) = Hex(id.to_vec());
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Hex(id.to_vec()).text()
 }

@@ -94,7 +94,7 @@ impl Hub {
             let ends = X509Certificate::from_der(anchor)
                 .map_or(0, |(_, read)| read.validity().not_after.timestamp());
             RootView {
-                fingerprint: hex(&bundle::fingerprint(anchor)),
+                fingerprint: Hex(bundle::fingerprint(anchor).to_vec()).text(),
                 role: role.to_owned(),
                 expires_at_ms: u64::try_from(ends).unwrap_or(0).saturating_mul(1_000),
             }
@@ -448,8 +448,4 @@ fn admin_certificate(pki: &Pki, csr: &Hex, role: Role) -> Answer<AdminCertificat
         certificate: bundle::to_pem(&issued),
         anchors: bundle::to_pem(&pki.bundle().anchors),
     })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
